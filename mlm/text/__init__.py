@@ -1,0 +1,24 @@
+"""Corpora and tokenizers: where text comes from and how it becomes ids.
+
+`corpus` reads documents from text files or from the builtin of `python_docs`, and decides which
+of them are held out. `tokenizer` loads a tokenizer and encodes; `wordpiece` trains a new one.
+
+    corpus = read_corpus("builtin:python_docs")
+    tokenizer = train_tokenizer(corpus.documents, vocabulary_size=8192, lowercase=True)
+    ids = tokenizer.encode(corpus.documents)
+"""
+
+from mlm.text.corpus import Corpus, corpus_identity, is_held_out, read_corpus
+from mlm.text.tokenizer import SpecialTokens, Tokenizer, load_tokenizer
+from mlm.text.wordpiece import train_tokenizer
+
+__all__ = [
+    "Corpus",
+    "SpecialTokens",
+    "Tokenizer",
+    "corpus_identity",
+    "is_held_out",
+    "load_tokenizer",
+    "read_corpus",
+    "train_tokenizer",
+]

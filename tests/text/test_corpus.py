@@ -1,0 +1,142 @@
+"""Documents come out as they were written, and every unusable source is refused by name."""
+
+import pytest
+
+from mlm.errors import ConfigError, DataError
+from mlm.text import corpus as module
+from mlm.text import corpus_identity, is_held_out, read_corpus
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name: str, content: str | bytes) -> str:
+        path = tmp_path / name
+        path.write_bytes(content if isinstance(content, bytes) else content.encode("utf-8"))
+        return str(path)
+
+    return write
+
+
+def error_of(source: str, **options) -> str:
+    with pytest.raises(DataError) as caught:
+        read_corpus(source, **options)
+    message = str(caught.value)
+    assert "\n" not in message
+    return message
+
+
+def test_paragraphs_and_lines(write):
+    source = write("a.txt", "\n \none\ntwo\n\n \t\nthree \n\n\n")
+    assert read_corpus(source).documents == ("one\ntwo", "three")
+    assert read_corpus(source, document="line").documents == ("one", "two", "three")
+
+
+def test_several_files_keep_their_order(write):
+    first, second = write("b.txt", "b"), write("a.txt", "a")
+    corpus = read_corpus(f"{first}, {second},{first}")
+    assert corpus.documents == ("b", "a", "b")
+    assert corpus.origin == {
+        "files": [{"path": path, "bytes": 1} for path in (first, second, first)],
+        "documents": 3,
+        "characters": 3,
+    }
+
+
+def test_byte_order_mark_and_windows_line_ends_change_nothing(write):
+    plain = read_corpus(write("a.txt", "é one\ntwo\n\nthree\n"))
+    windows = read_corpus(write("b.txt", b"\xef\xbb\xbf\xc3\xa9 one\r\ntwo\r\n\r\nthree\r\n"))
+    assert windows.documents == plain.documents == ("é one\ntwo", "three")
+    assert windows.fingerprint == plain.fingerprint
+
+
+def test_only_line_feeds_end_a_line(write):
+    text = "one\u2028still one\x0bstill one"
+    assert read_corpus(write("a.txt", text), document="line").documents == (text,)
+
+
+def test_fingerprint_sees_where_documents_end(write):
+    def fingerprint(content):
+        return read_corpus(write("a.txt", content)).fingerprint
+
+    assert len({fingerprint("ab\n\nc"), fingerprint("a\n\nbc"), fingerprint("abc")}) == 3
+    assert fingerprint("a\n\nb") == fingerprint("a\n\n\n\nb\n")
+
+
+def test_builtin(monkeypatch):
+    monkeypatch.setattr(module, "python_docs", lambda: ["A topic.", "A docstring."])
+    corpus = read_corpus("builtin:python_docs", document="line")
+    assert corpus.documents == ("A topic.", "A docstring.")
+    assert corpus.origin["documents"] == 2 and corpus.origin["characters"] == 20
+    assert corpus.origin["python"].startswith("3.")
+
+
+def test_missing_file(write):
+    assert "gone.txt does not exist; correct the path" in error_of(
+        write("a.txt", "a") + ",gone.txt"
+    )
+    with pytest.raises(DataError, match=r"gone\.txt does not exist"):
+        corpus_identity("gone.txt")
+
+
+def test_folder_instead_of_file(tmp_path):
+    assert f"{tmp_path} is a folder; name the .txt files in it" in error_of(str(tmp_path))
+
+
+def test_file_below_a_file_cannot_be_read(write):
+    assert "cannot be read: Not a directory" in error_of(write("a.txt", "a") + "/b.txt")
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_bytes_that_are_not_utf8(write, mark):
+    message = error_of(write("latin.txt", mark + b"one\ntwo\ncaf\xe9\n"))
+    assert "latin.txt is not UTF-8: byte 0xe9 in line 3" in message and "iconv" in message
+
+
+@pytest.mark.parametrize("content", ["", " \n\n\t\r\n", "\ufeff"])
+def test_no_document(write, content):
+    message = error_of(write("blank.txt", content))
+    assert "blank.txt' has no document" in message and "builtin:python_docs" in message
+
+
+def test_no_path():
+    assert "names no file; give a .txt file or builtin:python_docs" in error_of(" , ")
+
+
+def test_unknown_builtin():
+    message = error_of("builtin:wikipedia")
+    assert "'builtin:wikipedia'" in message and "builtin:python_docs" in message
+    with pytest.raises(DataError, match="builtin:wikipedia"):
+        corpus_identity("builtin:wikipedia")
+
+
+def test_unknown_document_rule(write):
+    for function in (read_corpus, corpus_identity):
+        with pytest.raises(ConfigError, match="'page'; choose one of paragraph, line"):
+            function(write("a.txt", "a"), document="page")
+
+
+def test_identity_changes_with_bytes_order_and_rule(write):
+    a, b, same = write("a.txt", "one"), write("b.txt", "two"), write("c.txt", "one")
+    assert corpus_identity(a) == corpus_identity(same)
+    sources = [(a, "paragraph"), (a, "line"), (b, "paragraph")]
+    sources += [(f"{a},{b}", "paragraph"), (f"{b},{a}", "paragraph")]
+    identities = {corpus_identity(source, document=rule) for source, rule in sources}
+    assert len(identities) == len(sources)
+    assert corpus_identity("builtin:python_docs").startswith("builtin:python_docs of ")
+
+
+def test_held_out_share_and_stability():
+    texts = [f"document {n}" for n in range(4000)]
+    tenth = {text for text in texts if is_held_out(text, 0.1)}
+    assert 340 < len(tenth) < 460  # 400 expected, standard deviation 19
+    assert tenth < {text for text in texts if is_held_out(text, 0.2)}
+    assert not any(is_held_out(text, 0.0) for text in texts)
+    assert all(is_held_out(text, 1.0) for text in texts)
+    # As recorded: another hash would let old runs train on what new ones evaluate on.
+    assert [n for n in range(100) if is_held_out(texts[n], 0.1)] == [40, 44, 59, 70, 81]
+
+
+@pytest.mark.parametrize("fraction", [-0.1, 10, float("nan")])
+def test_held_out_refuses_what_is_no_fraction(fraction):
+    with pytest.raises(ConfigError, match=f"fraction is {fraction}; .* between 0 and 1"):
+        is_held_out("text", fraction)
