@@ -1,0 +1,38 @@
+"""From a token store on disk to batch k: tokens -> rows -> batch k, and a thread that runs ahead.
+
+The way through the room:
+
+    store.py       documents of token ids, written once and memory-mapped afterwards
+    packing.py     which pieces of documents share a row (best fit)
+    layout.py      where every token of a row comes from, for the three row modes
+    rows.py        rows of length L as dense arrays, cut from the store when they are read
+    batches.py     batch k as a pure function of (seed, k), one slice per process
+    prefetch.py    the same batches, made ahead of time by one thread
+
+Nothing here keeps a position or imports jax: a run that resumes at step k asks for batch k.
+"""
+
+from mlm.data.batches import make_batch_at, permutation
+from mlm.data.packing import ORDER_VERSION, best_fit
+from mlm.data.prefetch import prefetch
+from mlm.data.rows import MODES, Rows, locate, make_rows, read_rows, useful_share
+from mlm.data.store import TokenStore, open_store, token_counts, verify_store, write_store
+
+__all__ = [
+    "MODES",
+    "ORDER_VERSION",
+    "Rows",
+    "TokenStore",
+    "best_fit",
+    "locate",
+    "make_batch_at",
+    "make_rows",
+    "open_store",
+    "permutation",
+    "prefetch",
+    "read_rows",
+    "token_counts",
+    "useful_share",
+    "verify_store",
+    "write_store",
+]

@@ -1,0 +1,181 @@
+"""Rows: how documents become examples of length L, cut from the token store when they are read.
+
+A row's index in (store, mode, L) is its example id, so everything here is deterministic.
+`packed` puts pieces side by side with a segment number each, `document` gives each piece a row
+of its own, `blocks` cuts one continuous stream (full sentences in RoBERTa, arXiv 1907.11692).
+"""
+
+import hashlib
+import os
+import tempfile
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+
+from mlm.data.layout import Pieces, Spans, Stream, cut_pieces, pack_pieces, runs, stream_documents
+from mlm.data.packing import ORDER_VERSION
+from mlm.data.store import TokenStore
+from mlm.errors import ConfigError
+
+# B batch, L length
+
+MODES = ("packed", "document", "blocks")
+
+
+class SpecialIds(Protocol):
+    """The ids that rows add to the text."""
+
+    pad: int
+    cls: int
+    sep: int
+
+
+@dataclass(frozen=True, eq=False)
+class Rows:
+    """All rows of a store for one mode and length; `len(rows)` is their number."""
+
+    store: TokenStore
+    mode: str
+    length: int
+    special: SpecialIds
+    layout: Pieces | Stream
+
+    def __len__(self) -> int:
+        return len(self.layout)
+
+
+def make_rows(
+    store: TokenStore,
+    *,
+    mode: str,
+    length: int,
+    special: SpecialIds,
+    cache_dir: str | Path | None = None,
+) -> Rows:
+    """The rows of `length` slots that `mode` makes of the store's documents.
+
+    Every token of the store stands in exactly one row. Documents of more than `length - 2` tokens
+    are cut into pieces by `packed` and `document`.
+
+    Args:
+      cache_dir: where the plan of `packed` is kept between runs; None plans anew each time.
+
+    Raises:
+      ConfigError: an unknown mode, or a length below 3 (no space beside [CLS] and [SEP]).
+    """
+    if mode not in MODES:
+        raise ConfigError(f"row mode {mode!r} is unknown; choose one of {', '.join(MODES)}")
+    if length < 3:
+        raise ConfigError(
+            f"row length {length} has no space for a token between [CLS] and [SEP]; give 3 or more"
+        )
+    if mode == "packed":
+        layout = _packed_layout(store, length, cache_dir)
+    elif mode == "document":
+        layout = cut_pieces(store.doc_ends, length)
+    else:
+        layout = stream_documents(store.doc_ends, length)
+    return Rows(store, mode, length, special, layout)
+
+
+def read_rows(rows: Rows, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
+    """The rows with these indices as dense arrays.
+
+    token_ids int32[B, L] and padding_mask bool[B, L] (True at tokens); `packed` adds segment_ids
+    int32[B, L] (1, 2, ... per piece, 0 at padding) and position_ids int32[B, L] (from 0 in each
+    piece, 0 at padding).
+
+    Raises:
+      IndexError: an index outside 0 ... len(rows) - 1.
+    """
+    indices = _checked_indices(rows, indices)
+    spans = rows.layout.spans(indices)
+    shape = (len(indices), rows.length)
+    token_ids = np.full(shape, rows.special.pad, np.int32)
+    flat = token_ids.reshape(-1)
+    flat[spans.cls], flat[spans.sep] = rows.special.cls, rows.special.sep
+    flat[runs(spans.place, spans.length)] = rows.store.tokens[runs(spans.source, spans.length)]
+    padding_mask = np.arange(rows.length) < spans.filled[:, None]
+    batch = {"token_ids": token_ids, "padding_mask": padding_mask}
+    return batch | _segments(spans, shape) if rows.mode == "packed" else batch
+
+
+def _segments(spans: Spans, shape: tuple[int, int]) -> dict[str, np.ndarray]:
+    row, slots = spans.cls // shape[1], spans.length + 2
+    number = 1 + np.arange(len(row)) - np.searchsorted(row, row)  # 1, 2, ... within each row
+    places = runs(spans.cls, slots)
+    segment_ids, position_ids = np.zeros(shape, np.int32), np.zeros(shape, np.int32)
+    segment_ids.reshape(-1)[places] = np.repeat(number, slots)
+    position_ids.reshape(-1)[places] = runs(np.zeros_like(slots), slots)
+    return {"segment_ids": segment_ids, "position_ids": position_ids}
+
+
+def locate(rows: Rows, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Which text stands where: (document int64[B, L], offset in that document int64[B, L]).
+
+    Both are -1 at special tokens and padding.
+
+    Raises:
+      IndexError: an index outside 0 ... len(rows) - 1.
+    """
+    indices = _checked_indices(rows, indices)
+    spans = rows.layout.spans(indices)
+    doc_ends = rows.store.doc_ends
+    owner = np.searchsorted(doc_ends, spans.source, side="right")
+    start = np.where(owner > 0, doc_ends[owner - 1], 0)
+    document, offset = np.full((2, len(indices), rows.length), -1, np.int64)
+    places = runs(spans.place, spans.length)
+    document.reshape(-1)[places] = np.repeat(owner, spans.length)
+    offset.reshape(-1)[places] = runs(spans.source - start, spans.length)
+    return document, offset
+
+
+def useful_share(rows: Rows) -> float:
+    """The share of all slots that holds tokens of documents, not padding, [CLS] or [SEP]."""
+    return rows.store.token_count / (len(rows) * rows.length)
+
+
+def _checked_indices(rows: Rows, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    indices = np.asarray(indices, np.int64)
+    wrong = indices[(indices < 0) | (indices >= len(rows))]
+    if len(wrong):
+        raise IndexError(f"row {wrong[0]} does not exist; there are {len(rows)} rows")
+    return indices
+
+
+def _packed_layout(store: TokenStore, length: int, cache_dir: str | Path | None) -> Pieces:
+    if cache_dir is None:
+        return pack_pieces(cut_pieces(store.doc_ends, length))
+    identity = [store.fingerprint, store.tokenizer_hash, store.meta["doc_ends_sha256"]]
+    name = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
+    file = Path(cache_dir) / f"packed-{length}-v{ORDER_VERSION}-{name}.npz"
+    layout = _load_plan(file, store, length)
+    if layout is None:
+        layout = pack_pieces(cut_pieces(store.doc_ends, length))
+        _save_plan(file, layout)
+    return layout
+
+
+def _load_plan(file: Path, store: TokenStore, length: int) -> Pieces | None:
+    try:
+        with np.load(file) as plan:
+            layout = Pieces(length, plan["starts"], plan["lengths"], plan["bounds"])
+        whole = layout.lengths.sum(dtype=np.int64) == store.token_count
+        return layout if whole and layout.bounds[-1] == len(layout.starts) else None
+    except Exception:  # absent, cut short, not a zip file, another content: it is only a cache
+        return None
+
+
+def _save_plan(file: Path, layout: Pieces) -> None:
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".plan-") as folder:
+            partial = Path(folder) / file.name
+            np.savez(partial, starts=layout.starts, lengths=layout.lengths, bounds=layout.bounds)
+            os.replace(partial, file)
+    except OSError as error:
+        warnings.warn(f"the packing plan is not cached, the run goes on: {error}", stacklevel=2)
