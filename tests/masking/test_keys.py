@@ -1,0 +1,54 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlm.masking import row_keys
+from mlm.masking.keys import Stream, draw_bits, unit_interval
+
+ROOT = jax.random.key(0)
+
+
+def test_a_row_key_is_two_folds_of_the_root():
+    keys = row_keys(ROOT, jnp.array([0, 3]), jnp.array([7, 8]))
+    by_hand = jax.random.fold_in(jax.random.fold_in(ROOT, 3), 8)
+    assert (jax.random.key_data(keys[1]) == jax.random.key_data(by_hand)).all()
+
+
+def test_one_visit_serves_the_whole_batch():
+    ids = jnp.arange(4)
+    same = row_keys(ROOT, 2, ids) == row_keys(ROOT, jnp.full(4, 2), ids)
+    assert same.all()
+
+
+def test_bits_of_a_longer_row_begin_with_those_of_a_shorter_one():
+    keys = row_keys(ROOT, 0, jnp.arange(3))
+    short, long = (draw_bits(keys, Stream.SELECTION, n) for n in (10, 33))
+    np.testing.assert_array_equal(short, long[:, :10])
+
+
+def test_streams_draw_apart():
+    keys = row_keys(ROOT, 0, jnp.arange(2))
+    drawn = [np.asarray(draw_bits(keys, stream, 8)) for stream in Stream]
+    assert len({bits.tobytes() for bits in drawn}) == len(Stream)
+
+
+def test_unit_interval_never_reaches_one():
+    ends = unit_interval(jnp.array([0, 2**32 - 1], jnp.uint32))
+    assert ends.tolist() == [0.0, 1 - 2**-24]
+
+
+@pytest.mark.parametrize("impl", ["rbg", "unsafe_rbg"])
+def test_keys_whose_draws_depend_on_the_batch_are_refused(impl):
+    with pytest.raises(ValueError, match="threefry"):
+        row_keys(jax.random.key(0, impl=impl), 0, jnp.arange(2))
+
+
+def test_raw_key_data_is_refused():
+    with pytest.raises(ValueError, match="jax.random.key"):
+        row_keys(jnp.zeros(2, jnp.uint32), 0, jnp.arange(2))
+
+
+def test_the_other_threefry_is_refused():
+    with jax.threefry_partitionable(False), pytest.raises(ValueError, match="partitionable"):
+        row_keys(ROOT, 0, jnp.arange(2))

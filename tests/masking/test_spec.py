@@ -1,0 +1,69 @@
+import pytest
+
+from mlm.masking import MaskingSpec, check_rate, check_split, required_slots
+
+IDS = dict(vocabulary_size=20, mask_token_id=4, mask_selection_length=3)
+
+
+def test_any_iterable_of_ids_becomes_a_sorted_tuple_and_the_spec_hashes():
+    spec = MaskingSpec(**IDS, unselectable_token_ids={3, 0, 2})
+    assert spec.unselectable_token_ids == (0, 2, 3)
+    assert hash(spec) == hash(MaskingSpec(**IDS, unselectable_token_ids=[2, 3, 0, 0]))
+
+
+def test_replacements_exclude_unselectable_ids_and_the_mask():
+    spec = MaskingSpec(**IDS, unselectable_token_ids=(0, 1, 2))
+    assert spec.replacement_ids.tolist() == [3, *range(5, 20)]
+    everything = MaskingSpec(**IDS, random_ids="vocabulary")
+    assert everything.replacement_ids.tolist() == list(range(20))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"mask_token_id": 20}, "mask_token_id holds 20"),
+        ({"unselectable_token_ids": [-1]}, "unselectable_token_ids holds -1"),
+        ({"mask_selection_length": -1}, "mask_selection_length is -1"),
+        ({"mask_token_rate": 0.8, "random_token_rate": 0.3}, "add up to more than 1"),
+        ({"mask_token_rate": float("nan")}, "mask_token_rate is nan"),
+        ({"count": "poisson"}, "'poisson'; choose one of stochastic, exact, bernoulli"),
+        ({"overflow": "wrap"}, "'wrap'; choose one of error, drop"),
+        ({"unselectable_token_ids": range(20)}, "no id of the vocabulary"),
+    ],
+)
+def test_wrong_settings_are_named(change, words):
+    with pytest.raises(ValueError, match=words):
+        MaskingSpec(**{**IDS, **change})
+
+
+@pytest.mark.parametrize(
+    ("rate", "length", "count", "slots"),
+    [
+        (0.15, 100, "exact", 15),  # float32 0.15 * 100 would say 16
+        (0.15, 128, "stochastic", 20),
+        (0.15, 64, "exact", 10),
+        (1.0, 7, "exact", 7),
+        (0.0, 7, "exact", 0),
+        (0.15, 512, "bernoulli", 126),  # 76.8 + 6 * 8.08
+        (0.9, 10, "bernoulli", 10),  # never more than there are tokens
+    ],
+)
+def test_required_slots(rate, length, count, slots):
+    assert required_slots(rate, length, count) == slots
+
+
+def test_the_usual_predictions_per_sequence_do_not_hold_a_higher_rate():
+    # Trap T4: BERT's max_predictions_per_seq=20 at L=128 silently caps every rate at 15.6 %.
+    assert required_slots(0.15, 128, "exact") == 20 < required_slots(0.16, 128, "exact")
+
+
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
+def test_rates_outside_the_unit_interval_are_refused(rate):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        check_rate(rate)
+
+
+def test_a_split_may_use_everything_but_no_more():
+    check_split(0.9, 0.1)
+    with pytest.raises(ValueError, match="the rest is the share"):
+        check_split(0.9, 0.2)
