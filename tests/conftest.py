@@ -6,3 +6,57 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+
+import random  # noqa: E402
+from pathlib import Path  # noqa: E402
+
+import pytest  # noqa: E402
+
+ROOT = Path(__file__).parent.parent
+
+SUBJECTS = "the cat|the old dog|a small bird|my neighbour|the teacher|one of the children".split(
+    "|"
+)
+VERBS = "sees|follows|likes|hears|forgets".split("|")
+PLACES = "in the garden|under the table|near the river|behind the house|at school".split("|")
+
+
+@pytest.fixture(scope="session")
+def corpus_file(tmp_path_factory) -> Path:
+    """600 short documents from a small grammar, so that a tiny model can learn something."""
+    draw = random.Random(0)
+
+    def sentence():
+        parts = (draw.choice(SUBJECTS), draw.choice(VERBS), draw.choice(SUBJECTS))
+        return " ".join((*parts, draw.choice(PLACES))) + "."
+
+    file = tmp_path_factory.mktemp("corpus") / "stories.txt"
+    file.write_text("\n\n".join(" ".join(sentence() for _ in range(2)) for _ in range(600)))
+    return file
+
+
+@pytest.fixture(scope="session")
+def tiny(corpus_file, tmp_path_factory) -> dict[str, object]:
+    """Overrides that turn any config into one that trains a step in milliseconds."""
+    return {
+        "data.corpus": str(corpus_file),
+        "data.cache_dir": str(tmp_path_factory.mktemp("cache")),
+        "data.tokenizer": "",
+        "data.vocabulary_size": 96,
+        "data.length": 16,
+        "model.layers": 1,
+        "model.width": 16,
+        "model.heads": 2,
+        "model.hidden": 32,
+        "model.max_length": 16,
+        "train.total_steps": 12,
+        "train.batch_size": 16,
+        "log.every_steps": 1,
+        "log.tensorboard": False,
+        "checkpoint.every_steps": 4,
+        "eval.every_steps": 6,
+        "eval.length": 16,
+        "eval.batch_size": 16,
+        "eval.max_examples": 40,
+        "eval.fill": (),
+    }

@@ -13,7 +13,7 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mlm.models.distilbert import Batch, DistilBertBackbone, DistilBertConfig, layer_norm, linear
+from mlm.models.distilbert import Batch, DistilBertBackbone, DistilBertConfig, Linear, layer_norm
 
 Params = dict  # nested, with arrays as leaves
 
@@ -25,7 +25,7 @@ class MaskedLMHead(nnx.Module):
     """
 
     def __init__(self, config: DistilBertConfig, *, rngs: nnx.Rngs):
-        self.dense = linear(config.width, config.width, config, rngs)
+        self.dense = Linear(config.width, config.width, config, rngs=rngs)
         self.norm = layer_norm(config, config.head_epsilon, rngs)
         self.output_bias = nnx.Param(jnp.zeros(config.vocabulary_size, jnp.float32))
         self.dtype = jnp.dtype(config.dtype)

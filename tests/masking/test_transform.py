@@ -291,4 +291,6 @@ def test_wrong_arrays_are_refused():
 def test_masks_are_pinned(result):
     # Masks are part of a run's record: another jax, or a change here, must not move them.
     digest = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in result)).hexdigest()
-    assert digest[:16] == "43f60646aa62b7c0", "masks changed: every frozen evaluation changes with them"
+    assert digest[:16] == "43f60646aa62b7c0", (
+        "masks changed: every frozen evaluation changes with them"
+    )

@@ -1,0 +1,82 @@
+"""DistilBERT-shaped masked language model on your own text: the file to fork.
+
+Command:   python train.py --config=configs/default.py --workdir=runs/mine \\
+             --config.data.corpus=my.txt
+Hardware:  any; six layers of width 256 are meant for one GPU or a patient laptop.
+Expect:    an evaluation loss well below the unigram line that every evaluation prints.
+
+A duration is written with any of four suffixes, `_steps`, `_epochs`, `_examples` or `_percent` (of
+the whole run): `--config.train.total_epochs=3` takes the place of `train.total_steps`.
+"""
+
+from ml_collections import ConfigDict
+from ml_collections.config_dict import placeholder
+
+
+def get_config() -> ConfigDict:
+    config = ConfigDict()
+    config.seed = 0  # initialisation, data order, dropout and training masks follow from it
+
+    config.data = ConfigDict()
+    config.data.corpus = "builtin:python_docs"  # or .txt files, separated by commas
+    config.data.document = "paragraph"  # of a .txt file: 'paragraph' (blank lines) or 'line'
+    config.data.heldout_fraction = 0.05  # share of documents kept for evaluation, chosen by hash
+    config.data.tokenizer = ""  # vocab.txt or tokenizer.json; empty: WordPiece trained on the text
+    config.data.vocabulary_size = 8192  # of a trained tokenizer
+    config.data.lowercase = True  # of a trained tokenizer, or of vocab.txt
+    config.data.store = ""  # folder written by `python -m mlm prepare --out`; empty: corpus above
+    config.data.cache_dir = ""  # for stores and packing plans; empty: the user's cache directory
+    config.data.rows = "packed"  # 'packed', 'blocks' or 'document'
+    config.data.length = 128  # L, tokens per row
+
+    config.masking = ConfigDict()
+    config.masking.rate = 0.15  # share of selectable tokens that are predicted
+    config.masking.count = "stochastic"  # how many per row: 'stochastic', 'exact' or 'bernoulli'
+    config.masking.mask_selection_length = placeholder(int)  # P slots; None: what the rate needs
+    config.masking.mask_token_rate = 0.8  # share of the selected tokens shown as [MASK]
+    config.masking.random_token_rate = 0.1  # share shown as a random id; the rest is kept
+    config.masking.random_ids = "selectable"  # or 'vocabulary': special ids may be inserted
+    config.masking.select_unknown = True  # whether [UNK] may be selected and predicted
+
+    config.model = ConfigDict()
+    config.model.layers = 6
+    config.model.width = 256  # D
+    config.model.heads = 4  # must divide the width
+    config.model.hidden = 1024  # width of the feed-forward layer
+    config.model.max_length = 512  # rows of the position table
+    config.model.dropout = 0.1  # after the embeddings and the feed-forward layers
+    config.model.attention_dropout = 0.1  # on attention probabilities
+    config.model.head_epsilon = 1e-12  # layer norm of the MLM head; KerasHub uses 1e-5
+    config.model.dtype = "float32"  # of matrix products: 'float32' or 'bfloat16'
+
+    config.optimizer = ConfigDict()
+    config.optimizer.name = "adamw"  # any optimizer of optax
+    config.optimizer.args = ConfigDict({"b1": 0.9, "b2": 0.98, "eps": 1e-6, "weight_decay": 0.01})
+    config.optimizer.learning_rate = 5e-4  # at the end of the warm-up
+    config.optimizer.schedule = "linear"  # after the warm-up: 'linear' or 'cosine' to 0, 'constant'
+    config.optimizer.warmup_percent = 6.0
+    config.optimizer.clip_norm = 1.0  # global gradient norm; 0: no clipping
+
+    config.train = ConfigDict()
+    config.train.total_steps = 20_000
+    config.train.batch_size = 256  # rows per step, over all devices
+    config.train.accumulation = 1  # microbatches per step; the result is that of one big batch
+
+    config.log = ConfigDict()
+    config.log.every_steps = 50
+    config.log.tensorboard = True  # event files beside metrics.jsonl
+
+    config.checkpoint = ConfigDict()
+    config.checkpoint.every_steps = 1000
+    config.checkpoint.keep_last = 2
+    config.checkpoint.keep_best = 1  # by evaluation loss at 15 %
+
+    config.eval = ConfigDict()
+    config.eval.every_steps = 1000
+    config.eval.length = 128  # tokens per row, whatever the training rows are
+    config.eval.batch_size = 256  # rows
+    config.eval.max_examples = 4096  # rows of the held-out set that are used, from its beginning
+    config.eval.seed = 0  # of the frozen masks
+    config.eval.fill = ()  # texts with [MASK], completed at the end of the run
+
+    return config.lock()

@@ -1,0 +1,35 @@
+"""A small model on the Python documentation, from text to evaluation in under three minutes.
+
+Command:   make train, or python train.py --config=configs/quickstart.py --workdir=runs/quickstart
+"""
+
+from configs import default
+
+
+def get_config():
+    config = default.get_config()
+    config.unlock()
+    config.data.vocabulary_size = 2048
+    config.data.length = 64
+    config.model.layers = 2
+    config.model.width = 128
+    config.model.hidden = 512
+    config.model.max_length = 64
+    config.model.dropout = 0.0
+    config.model.attention_dropout = 0.0
+    config.optimizer.learning_rate = 2e-3
+    config.train.total_steps = 1200
+    config.train.batch_size = 64
+    config.log.every_steps = 50
+    config.checkpoint.every_steps = 400
+    config.eval.every_steps = 400
+    config.eval.length = 64
+    config.eval.max_examples = 1024
+    config.eval.fill = (
+        "Return a list of the [MASK] in the directory.",
+        "The [MASK] statement is used for conditional execution.",
+        "Raise a [MASK] if the argument is not a string.",
+        "Return true if the object is an [MASK] of the class.",
+        "Open the [MASK] and return a file object.",
+    )
+    return config.lock()

@@ -1,0 +1,38 @@
+"""`python -m mlm COMMAND`: the commands beside train.py and eval.py."""
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from mlm.cli import Parser, parse_with_config, run_command
+from mlm.errors import ConfigError
+
+COMMANDS = "commands: prepare (text files -> a token store); python -m mlm COMMAND --help"
+
+
+def main(argv: Sequence[str]) -> None:
+    if not argv or argv[0] in ("-h", "--help"):
+        print(COMMANDS)
+    elif argv[0] == "prepare":
+        prepare(argv[1:])
+    else:
+        raise ConfigError(f"there is no command {argv[0]!r}; {COMMANDS}")
+
+
+def prepare(argv: Sequence[str]) -> None:
+    """Makes the token stores of a config, in the cache or in a folder of one's own."""
+    parser = Parser(prog="python -m mlm prepare", description=prepare.__doc__)
+    parser.add_argument("--out", type=Path, help="folder for data.store; by default the cache")
+    args, config = parse_with_config(parser, argv)
+
+    from mlm.experiment import prepare_text
+
+    text = prepare_text(config, folder=args.out)
+    for name, store in (("train", text.train), ("heldout", text.heldout)):
+        print(f"{name}: {store.documents:,} documents, {store.token_count:,} tokens")
+    print(f"vocabulary {text.tokenizer.vocabulary_size:,}, tokenizer {text.tokenizer.hash[:12]}")
+    print(f"prepared text: {text.folder}")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main))

@@ -1,0 +1,85 @@
+"""What every command shares: `--config.x.y=...` flags, one `error:` line, and exit codes."""
+
+import argparse
+import errno
+import sys
+import traceback
+from collections.abc import Callable, Sequence
+
+from ml_collections import ConfigDict
+from rich.console import Console
+
+from mlm.config import apply_overrides, load_config, validate
+from mlm.errors import ConfigError, MlmError
+
+NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
+
+
+class Parser(argparse.ArgumentParser):
+    """An argument parser whose errors are config errors, and that never guesses abbreviations."""
+
+    def __init__(self, **kwargs):
+        super().__init__(allow_abbrev=False, **kwargs)
+        self.add_argument("--verbose", action="store_true", help="show tracebacks of errors")
+
+    def error(self, message: str):
+        raise ConfigError(f"{message}; {self.prog} --help lists the arguments")
+
+
+def parse_with_config(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Namespace, ConfigDict]:
+    """Parsed flags and the checked config of `--config=FILE --config.x.y=VALUE ...`.
+
+    Raises:
+      ConfigError: for stray arguments and for every problem of the config.
+    """
+    parser.add_argument("--config", required=True, help="config file, such as configs/default.py")
+    parser.epilog = "--config.SECTION.FIELD=VALUE changes a field of the config"
+    args, rest = parser.parse_known_args(argv)
+    overrides = _overrides(rest)
+    config = load_config(args.config)
+    apply_overrides(config, overrides)
+    validate(config)
+    return args, config
+
+
+def run_command(main: Callable[[Sequence[str]], int | None]) -> int:
+    """The exit code of `main(arguments)`; a user's mistake becomes one `error:` line on stderr."""
+    verbose = "--verbose" in sys.argv
+    try:
+        return main(sys.argv[1:]) or 0
+    except MlmError as error:
+        return _report(str(error), error.exit_code, verbose)
+    except KeyboardInterrupt:
+        return _report("interrupted before the training loop; nothing was lost", 130, verbose)
+    except OSError as error:
+        if error.errno not in NOT_WRITABLE:
+            raise
+        return _report(f"cannot write {error.filename}: {error.strerror}", 7, verbose)
+
+
+def make_console() -> Console:
+    """Where results are printed: as wide as the terminal, wide enough for tables in a log."""
+    console = Console(highlight=False)
+    return console if console.is_terminal else Console(highlight=False, width=120, soft_wrap=True)
+
+
+def _report(message: str, exit_code: int, verbose: bool) -> int:
+    if verbose:
+        traceback.print_exc()
+    for line in message.splitlines():
+        print(f"error: {line}", file=sys.stderr)
+    return exit_code
+
+
+def _overrides(rest: Sequence[str]) -> dict[str, str]:
+    overrides, problems = {}, []
+    for argument in rest:
+        name, equals, value = argument.partition("=")
+        if not name.startswith("--config.") or not equals:
+            problems.append(
+                f"stray argument {argument!r}; fields are set by --config.SECTION.FIELD=VALUE"
+            )
+        overrides[name.removeprefix("--config.")] = value
+    if problems:
+        raise ConfigError(*problems)
+    return overrides

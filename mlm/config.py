@@ -1,0 +1,299 @@
+"""Configs: loaded from a file, overridden by dotted fields, and checked, all without jax.
+
+Every function that can find a problem returns or collects all of them, so that a user mends a
+config in one go.
+"""
+
+import ast
+import difflib
+import importlib.util
+import math
+import sys
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from mlm.errors import ConfigError
+from mlm.masking import required_slots
+
+SUFFIXES = ("steps", "epochs", "examples", "percent")
+OPEN_SECTIONS = ("optimizer.args",)  # their fields are the arguments of a library's function
+OPTIONAL = ("masking.mask_selection_length",)  # fields that may be None
+STANDARD_RATE = 0.15  # every run is evaluated at BERT's rate, so that runs can be compared
+
+
+def load_config(path: str) -> ConfigDict:
+    """The locked config that `get_config()` of the Python file at `path` returns."""
+    file = Path(path)
+    if not file.is_file():
+        raise ConfigError(f"--config is {path}: no such file; configs/default.py is one to fork")
+    # A config file may build on others of its project: `from configs import default`.
+    for root in (str(file.resolve().parent.parent), str(Path.cwd())):
+        if root not in sys.path:
+            sys.path.insert(0, root)
+    spec = importlib.util.spec_from_file_location(f"config_{file.stem}", file)
+    module = importlib.util.module_from_spec(spec) if spec else None
+    try:
+        spec.loader.exec_module(module)
+        config = module.get_config()
+    except Exception as error:
+        raise ConfigError(
+            f"--config is {path}: {type(error).__name__}: {error}; it must be a Python file with a "
+            "get_config() that returns a ConfigDict (--verbose shows where it failed)"
+        ) from error
+    return config.lock()
+
+
+def apply_overrides(config: ConfigDict, overrides: Mapping[str, object]) -> None:
+    """Sets dotted fields (`{'masking.rate': 0.3}`) in place; strings are read as Python literals.
+
+    A duration may change its suffix: 'train.total_epochs' takes the place of 'train.total_steps'.
+
+    Raises:
+      ConfigError: with one line for every field that does not exist or has another type.
+    """
+    problems = []
+    for name, value in overrides.items():
+        try:
+            _set(config, name, _literal(value) if isinstance(value, str) else value)
+        except ConfigError as error:
+            problems += error.problems
+    if problems:
+        raise ConfigError(*problems)
+
+
+def flat(config: ConfigDict) -> dict[str, object]:
+    """All fields by dotted name."""
+    fields = {}
+    for name, value in config.items():
+        if isinstance(value, ConfigDict):
+            fields |= {f"{name}.{rest}": leaf for rest, leaf in flat(value).items()}
+        else:
+            fields[name] = value
+    return fields
+
+
+def from_flat(fields: Mapping[str, object]) -> ConfigDict:
+    """The locked config of which `flat` gave `fields`."""
+    nested: dict = {}
+    for name, value in fields.items():
+        *path, leaf = name.split(".")
+        section = nested
+        for part in path:
+            section = section.setdefault(part, {})
+        section[leaf] = value
+    return ConfigDict(nested).lock()
+
+
+def duration(section: ConfigDict, stem: str, *, epoch: int, batch_size: int, total: int = 0) -> int:
+    """Steps (at least one) that the field `stem`_steps, _epochs, _examples or _percent stands for.
+
+    Args:
+      section: where the field stands.
+      stem: 'total', 'warmup' or 'every'.
+      epoch: rows in one epoch.
+      batch_size: rows per step.
+      total: steps of the whole run, which percents refer to.
+    """
+    [(suffix, value)] = _suffixes(section, stem).items()
+    examples = {"steps": batch_size, "epochs": epoch, "examples": 1, "percent": 0}[suffix]
+    steps = value / 100 * total if suffix == "percent" else value * examples / batch_size
+    return max(1, math.ceil(steps - 1e-9))
+
+
+def validate(config: ConfigDict) -> None:
+    """Checks everything that can be known before text, devices or jax are there.
+
+    Raises:
+      ConfigError: with one line for every problem.
+    """
+    problems = [p for check in (_numbers, _choices, _durations, _relations) for p in check(config)]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def mask_slots(config: ConfigDict, length: int, rate: float) -> int:
+    """P: the configured number of mask slots, or what rows of `length` need at `rate`."""
+    given = config.masking.mask_selection_length
+    return required_slots(rate, length, config.masking.count) if given is None else given
+
+
+def _set(config: ConfigDict, name: str, value: object) -> None:
+    *path, leaf = name.split(".")
+    section = config
+    for part in path:
+        section = section.get(part) if isinstance(section, ConfigDict) else None
+    if not isinstance(section, ConfigDict):
+        raise ConfigError(_unknown(config, name))
+    if ".".join(path) in OPEN_SECTIONS:
+        with section.unlocked():
+            section[leaf] = value
+        return
+    if leaf not in section:
+        sibling = _sibling(section, leaf)
+        if not sibling:
+            raise ConfigError(_unknown(config, name))
+        with section.unlocked():
+            del section[sibling]
+            section[leaf] = float(value) if _is_number(value) else value
+        return
+    section[leaf] = _typed(name, value, section.get_type(leaf), name in OPTIONAL)
+
+
+def _typed(name: str, value: object, wanted: type, optional: bool) -> object:
+    """`value` as the field's type; only an int may become a float, and None an optional field."""
+    if wanted is float and _is_number(value):
+        return float(value)
+    if wanted is tuple and isinstance(value, (list, tuple)):
+        return tuple(value)
+    if type(value) is wanted or (value is None and optional):
+        return value
+    if wanted is str and not isinstance(value, (list, tuple)):
+        return str(value)
+    raise ConfigError(
+        f"{name} is {value!r}, of type {type(value).__name__}; it needs {wanted.__name__}"
+    )
+
+
+def _sibling(section: ConfigDict, leaf: str) -> str | None:
+    """The field whose place a duration with another suffix takes."""
+    stem, _, suffix = leaf.rpartition("_")
+    if suffix not in SUFFIXES:
+        return None
+    return next((f"{stem}_{s}" for s in SUFFIXES if f"{stem}_{s}" in section), None)
+
+
+def _suffixes(section: ConfigDict, stem: str) -> dict[str, float]:
+    return {s: section[f"{stem}_{s}"] for s in SUFFIXES if f"{stem}_{s}" in section}
+
+
+def _unknown(config: ConfigDict, name: str) -> str:
+    known = list(flat(config))
+    close = difflib.get_close_matches(name, known, n=1, cutoff=0.6) or [
+        field for field in known if field.split(".")[-1] == name.split(".")[-1]
+    ]
+    hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(_sections(config))}"
+    return f"config has no field {name}; {hint}"
+
+
+def _sections(config: ConfigDict) -> list[str]:
+    return [f"{n}.*" if isinstance(config[n], ConfigDict) else n for n in sorted(config)]
+
+
+def _literal(text: str) -> object:
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, (int, float)) and not isinstance(value, bool)
+
+
+# ---- what a config must satisfy -----------------------------------------------------------------
+
+POSITIVE = (
+    "data.length data.vocabulary_size model.layers model.width model.heads model.hidden "
+    "model.max_length model.head_epsilon optimizer.learning_rate train.batch_size "
+    "train.accumulation log.every_steps checkpoint.keep_last eval.length eval.batch_size "
+    "eval.max_examples"
+).split()
+NOT_NEGATIVE = ("seed", "eval.seed", "optimizer.clip_norm", "checkpoint.keep_best")
+SHARES = ("masking.rate", "masking.mask_token_rate", "masking.random_token_rate")
+BELOW_ONE = ("model.dropout", "model.attention_dropout")
+CHOICES = {
+    "data.document": ("paragraph", "line"),
+    "data.rows": ("packed", "blocks", "document"),
+    "masking.count": ("stochastic", "exact", "bernoulli"),
+    "masking.random_ids": ("selectable", "vocabulary"),
+    "model.dtype": ("float32", "bfloat16"),
+    "optimizer.schedule": ("linear", "cosine", "constant"),
+}
+
+
+def _numbers(config: ConfigDict) -> Iterable[str]:
+    fields = flat(config)
+    for name, value in fields.items():
+        if _is_number(value) and not math.isfinite(value):
+            yield f"{name} is {value}; give a finite number"
+    rules = [(POSITIVE, lambda v: v > 0, "above 0"), (NOT_NEGATIVE, lambda v: v >= 0, "0 or more")]
+    rules += [(SHARES, lambda v: 0 <= v <= 1, "between 0 and 1")]
+    rules += [(BELOW_ONE, lambda v: 0 <= v < 1, "from 0 to below 1")]
+    rules += [(("data.heldout_fraction",), lambda v: 0 < v < 1, "above 0 and below 1")]
+    for names, holds, rule in rules:
+        for name in names:
+            if not holds(fields[name]):
+                yield f"{name} is {fields[name]}; it must be {rule}"
+
+
+def _choices(config: ConfigDict) -> Iterable[str]:
+    fields = flat(config)
+    for name, choices in CHOICES.items():
+        if fields[name] not in choices:
+            yield f"{name} is {fields[name]!r}; choose one of {', '.join(choices)}"
+
+
+def _durations(config: ConfigDict) -> Iterable[str]:
+    for section, stem in (
+        ("train", "total"),
+        ("optimizer", "warmup"),
+        ("checkpoint", "every"),
+        ("eval", "every"),
+    ):
+        given = _suffixes(config[section], stem)
+        names = " and ".join(f"{section}.{stem}_{s}" for s in given)
+        if len(given) != 1:
+            yield (
+                f"{section}.{stem} is given {len(given)} times ({names or 'not at all'}); write "
+                f"exactly one of {', '.join(f'{stem}_{s}' for s in SUFFIXES)}"
+            )
+        elif not _is_number([*given.values()][0]):
+            yield f"{names} is {[*given.values()][0]!r}; give a number"
+        elif [*given.values()][0] < 0 or (stem != "warmup" and [*given.values()][0] == 0):
+            yield f"{names} is {[*given.values()][0]}; it must be above 0"
+        elif stem == "total" and "percent" in given:
+            yield "train.total_percent has no meaning; use total_steps, _epochs or _examples"
+
+
+def _relations(config: ConfigDict) -> Iterable[str]:
+    c = config
+    if c.model.heads > 0 and c.model.width % c.model.heads:
+        yield (
+            f"model.heads {c.model.heads} does not divide model.width {c.model.width}; "
+            "change one of them"
+        )
+    for name, length in (("data.length", c.data.length), ("eval.length", c.eval.length)):
+        if length > c.model.max_length:
+            yield (
+                f"{name} {length} is above the position table, model.max_length "
+                f"{c.model.max_length}; shorten the rows or raise model.max_length"
+            )
+        if length < 4:
+            yield f"{name} is {length}; a row needs 4 tokens or more to hold [CLS], text and [SEP]"
+    if c.train.accumulation > 0 and c.train.batch_size % c.train.accumulation:
+        yield (
+            f"train.batch_size {c.train.batch_size} is not divisible by train.accumulation "
+            f"{c.train.accumulation}; change one of them"
+        )
+    if c.masking.mask_token_rate + c.masking.random_token_rate > 1 + 1e-6:
+        yield (
+            f"masking.mask_token_rate {c.masking.mask_token_rate} and masking.random_token_rate "
+            f"{c.masking.random_token_rate} add up to more than 1; the rest is kept unchanged"
+        )
+    if c.data.vocabulary_size < 16:
+        yield f"data.vocabulary_size is {c.data.vocabulary_size}; it must be 16 or more"
+    yield from _slots(config)
+
+
+def _slots(config: ConfigDict) -> Iterable[str]:
+    slots, rate, count = (config.masking[n] for n in ("mask_selection_length", "rate", "count"))
+    length = config.data.length
+    if slots is None or not 0 <= rate <= 1 or count not in CHOICES["masking.count"]:
+        return
+    if slots < (needed := required_slots(rate, length, count)):
+        yield (
+            f"masking.mask_selection_length {slots} is too small: data.length {length} at "
+            f"masking.rate {rate} needs {needed}; raise it or leave it None"
+        )

@@ -1,0 +1,57 @@
+"""The first lines of a run: what it was made of, so that a log alone says how to repeat it."""
+
+import json
+import platform
+from importlib.metadata import version
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+from rich.console import Console
+from rich.table import Table
+
+from mlm.data import useful_share
+from mlm.experiment import Experiment
+from mlm.models import create_abstract
+
+PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
+
+
+def describe(console: Console, config: ConfigDict, exp: Experiment, workdir: Path) -> None:
+    """Prints config, versions, devices, text and parameters."""
+    for section, fields in config.to_dict().items():
+        console.print(f"config.{section}: {json.dumps(fields)}", markup=False, soft_wrap=True)
+    versions = "  ".join(f"{name} {version(name)}" for name in PACKAGES)
+    console.print(f"python {platform.python_version()}  {versions}")
+    devices = jax.devices()
+    console.print(
+        f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), "
+        f"{jax.process_count()} process(es)",
+    )
+    train, heldout = exp.text.train, exp.text.heldout
+    console.print(
+        f"text {train.documents:,} documents, {train.token_count:,} tokens to train on; "
+        f"{heldout.documents:,} documents, {heldout.token_count:,} tokens held out\n"
+        f"rows {len(exp.rows):,} of {exp.rows.length} tokens ({config.data.rows}), "
+        f"{useful_share(exp.rows):.3f} of their slots hold text; "
+        f"{exp.run.total_steps * config.train.batch_size / len(exp.rows):.1f} epochs "
+        f"in {exp.run.total_steps:,} steps",
+    )
+    console.print(parameter_table(create_abstract(exp.model)[1]))
+    console.print(f"workdir {workdir}")
+
+
+def parameter_table(params: dict) -> Table:
+    """Parameters by part of the model, and in all; `params` may be abstract."""
+    sizes: dict[str, int] = {}
+    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
+        names = [str(p.key) for p in path]
+        depth = 3 if "layers" in names else 2
+        part = "/".join(names[: min(depth, len(names) - 1)])
+        sizes[part] = sizes.get(part, 0) + leaf.size
+    table = Table("part", show_footer=True)
+    table.columns[0].footer = "all parameters"
+    table.add_column("parameters", justify="right", footer=f"{sum(sizes.values()):,}")
+    for part, size in sizes.items():
+        table.add_row(part, f"{size:,}")
+    return table

@@ -1,0 +1,5 @@
+"""Evaluation: frozen-mask losses against the unigram baseline, and fill-mask.
+
+Read `frozen` (what is measured, and why the numbers of two runs may be compared), `fill_mask` and
+`report` (tables).
+"""

@@ -1,0 +1,274 @@
+"""From a config to the functions of a run: the one file that sees every room.
+
+    text -> token store -> rows -> batch k -> masks -> model -> step -> evaluation
+
+Below this file no function sees a config: values and small frozen dataclasses go down.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mlm import models
+from mlm.config import STANDARD_RATE, duration, mask_slots
+from mlm.data import Rows, locate, make_batch_at, make_rows, read_rows, token_counts
+from mlm.data.prepare import PreparedText, TextSettings, default_cache_dir, open_prepared, prepare
+from mlm.errors import CheckpointError
+from mlm.evaluation.fill_mask import make_fill_mask
+from mlm.evaluation.frozen import EvalRows, make_evaluate, unigram_log_probs
+from mlm.masking import MaskingSpec, mask_tokens, required_slots, row_keys
+from mlm.masking.transform import selectable_positions
+from mlm.text import Tokenizer, load_tokenizer
+from mlm.training.checkpoint import checkpoints_in
+from mlm.training.loop import Run
+from mlm.training.optimizer import OptimizerSettings, make_optimizer, make_schedule
+from mlm.training.sharding import by_row, check_divisible, make_mesh, put_batch, replicated
+from mlm.training.step import Batch, MaskCounts, make_init_state, make_train_step
+
+
+@dataclasses.dataclass(frozen=True)
+class Experiment:
+    """A config, built: what a notebook, train.py and eval.py work with.
+
+    Attributes:
+      text: tokenizer and token stores.
+      rows, heldout_rows: what training and evaluation read.
+      model: static settings of the architecture.
+      apply: `apply(params, batch, *, key=None) -> float32[B, P, V]` logits.
+      fill: `fill(params, text, top_k)`, see `make_fill_mask`.
+      mesh: all devices.
+      run: everything that `mlm.training.train` needs.
+    """
+
+    text: PreparedText
+    rows: Rows
+    heldout_rows: Rows
+    model: models.DistilBertConfig
+    apply: Callable[..., jax.Array]
+    fill: Callable
+    mesh: Mesh
+    run: Run
+
+    @property
+    def tokenizer(self) -> Tokenizer:
+        return self.text.tokenizer
+
+
+def build(config: ConfigDict, *, say: Callable = print) -> Experiment:
+    """The experiment that a checked config describes; prepares its text if need be.
+
+    Raises:
+      ConfigError: the config does not fit the devices or the optimizer.
+      DataError: the text, the tokenizer or the store cannot be used.
+    """
+    mesh = make_mesh()
+    check_divisible("train.batch_size", config.train.batch_size, config.train.accumulation, mesh)
+    check_divisible("eval.batch_size", config.eval.batch_size, 1, mesh)
+
+    # ---- text and rows ---------------------------------------------------------------------------
+    text = prepare_text(config, say=say)
+    cut = functools.partial(make_rows, special=text.tokenizer.special, cache_dir=_cache_dir(config))
+    rows = cut(text.train, mode=config.data.rows, length=config.data.length)
+    heldout_rows = cut(text.heldout, mode="document", length=config.eval.length)
+    batch_at = make_batch_at(
+        rows,
+        seed=config.seed,
+        batch_size=config.train.batch_size,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
+
+    # ---- model and optimizer ---------------------------------------------------------------------
+    model = model_config(config, text.tokenizer.vocabulary_size)
+    graphdef, _ = models.create_abstract(model)
+    apply = functools.partial(models.apply, graphdef)
+    steps = functools.partial(duration, epoch=len(rows), batch_size=config.train.batch_size)
+    total = steps(config.train, "total")
+    optimizer = OptimizerSettings(
+        name=config.optimizer.name,
+        args=config.optimizer.args.to_dict(),
+        learning_rate=config.optimizer.learning_rate,
+        schedule=config.optimizer.schedule,
+        warmup_steps=steps(config.optimizer, "warmup", total=total),
+        total_steps=total,
+        clip_norm=config.optimizer.clip_norm,
+    )
+    schedule = make_schedule(optimizer)
+    tx = make_optimizer(optimizer, schedule)
+
+    # ---- randomness: three keys from one seed ----------------------------------------------------
+    root = jax.random.key(config.seed, impl="threefry2x32")
+    init_key, mask_key, dropout_key = (jax.random.fold_in(root, i) for i in range(3))
+
+    # ---- the jitted functions --------------------------------------------------------------------
+    spec = masking_spec(config, text.tokenizer)
+    init_state = make_init_state(lambda key: models.create(model, key)[1], tx, mesh)
+    step = make_train_step(
+        apply,
+        lambda batch: mask_batch(batch, config.masking.rate, spec=spec, root=mask_key),
+        tx,
+        schedule,
+        dropout_key=dropout_key,
+        mesh=mesh,
+        accumulation=config.train.accumulation,
+    )
+    run = Run(
+        init_state=lambda: init_state(init_key),
+        step=step,
+        batch_at=batch_at,
+        put=functools.partial(put_batch, mesh),
+        evaluate=_make_evaluate(config, text, heldout_rows, apply, mesh),
+        total_steps=total,
+        log_every=config.log.every_steps,
+        eval_every=steps(config.eval, "every", total=total),
+        save_every=steps(config.checkpoint, "every", total=total),
+        slots=config.train.batch_size * config.data.length,
+        keep_last=config.checkpoint.keep_last,
+        keep_best=config.checkpoint.keep_best,
+        tensorboard=config.log.tensorboard,
+    )
+    fill = make_fill_mask(apply, text.tokenizer, length=config.model.max_length)
+    return Experiment(text, rows, heldout_rows, model, apply, fill, mesh, run)
+
+
+def prepare_text(
+    config: ConfigDict, *, folder: Path | None = None, say: Callable = print
+) -> PreparedText:
+    """Tokenizer and token stores of `config.data`; raises DataError if they do not go together."""
+    data = config.data
+    if data.store:
+        given = load_tokenizer(data.tokenizer, lowercase=data.lowercase) if data.tokenizer else None
+        return open_prepared(Path(data.store), tokenizer=given)
+    names = (field.name for field in dataclasses.fields(TextSettings))
+    settings = TextSettings(**{name: data[name] for name in names})
+    return prepare(settings, folder, cache_dir=_cache_dir(config), say=say)
+
+
+def keep_tokenizer(workdir: Path, tokenizer: Tokenizer) -> None:
+    """Stores the tokenizer with the run; raises CheckpointError if the run began with another."""
+    file = workdir / "tokenizer.json"
+    if not file.exists():
+        tokenizer.save(file)
+    elif (stored := load_tokenizer(file)).hash != tokenizer.hash:
+        raise CheckpointError(
+            f"the run in {workdir} began with tokenizer {stored.hash[:12]}, its text now has "
+            f"{tokenizer.hash[:12]}; give the text and tokenizer back, or choose another --workdir"
+        )
+
+
+def restore_params(exp: Experiment, workdir: Path, *, step: int | None = None) -> tuple[int, dict]:
+    """A step and its params from the run in `workdir`; by default the newest.
+
+    Raises:
+      CheckpointError: there is no such checkpoint, or it cannot be read.
+    """
+    folder = workdir / "checkpoints"
+    if not folder.is_dir():
+        raise CheckpointError(f"{folder} does not exist: the run has saved no checkpoint yet")
+    with checkpoints_in(folder, read_only=True) as checkpoints:
+        steps = checkpoints.steps()
+        if not steps or (step is not None and step not in steps):
+            raise CheckpointError(
+                f"{folder} holds no checkpoint {step or ''}; it has "
+                f"{', '.join(map(str, steps)) or 'none'}"
+            )
+        step = steps[-1] if step is None else step
+        like = jax.eval_shape(exp.run.init_state).params
+        like = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(
+                leaf.shape, leaf.dtype, sharding=replicated(exp.mesh)
+            ),
+            like,
+        )
+        return step, checkpoints.restore_params(step, like)
+
+
+def model_config(config: ConfigDict, vocabulary_size: int) -> models.DistilBertConfig:
+    """The architecture of `config.model` over a vocabulary."""
+    return models.DistilBertConfig(vocabulary_size=vocabulary_size, **config.model.to_dict())
+
+
+def masking_spec(config: ConfigDict, tokenizer: Tokenizer) -> MaskingSpec:
+    """The static masking settings of `config.masking`; no special id is ever selected."""
+    masking = config.masking
+    special = tokenizer.special
+    return MaskingSpec(
+        vocabulary_size=tokenizer.vocabulary_size,
+        mask_token_id=special.mask,
+        mask_selection_length=mask_slots(config, config.data.length, masking.rate),
+        unselectable_token_ids=set(tokenizer.special_ids)
+        - ({special.unk} if masking.select_unknown else set()),
+        mask_token_rate=masking.mask_token_rate,
+        random_token_rate=masking.random_token_rate,
+        count=masking.count,
+        random_ids=masking.random_ids,
+    )
+
+
+def mask_batch(
+    batch: Batch, rate: float | jax.Array, *, spec: MaskingSpec, root: jax.Array
+) -> tuple[Batch, MaskCounts]:
+    """The batch with corrupted ids and mask slots, and what masking met."""
+    keys = row_keys(root, batch["visits"], batch["example_ids"])
+    masked = mask_tokens(keys, batch["token_ids"], spec, rate=rate)._asdict()
+    counts = MaskCounts(
+        selectable=selectable_positions(batch["token_ids"], spec).sum().astype(np.float32),
+        overflow=masked.pop("overflow").sum().astype(np.float32),
+    )
+    return {**batch, **masked}, counts
+
+
+def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) -> Callable:
+    """Evaluation on masks that no training setting changes, so that runs can be compared."""
+    special = text.tokenizer.special
+    rates = tuple(sorted({STANDARD_RATE, config.masking.rate} - {0.0}))
+    spec = MaskingSpec(
+        vocabulary_size=text.tokenizer.vocabulary_size,
+        mask_token_id=special.mask,
+        mask_selection_length=required_slots(max(rates), config.eval.length, "stochastic"),
+        unselectable_token_ids=set(text.tokenizer.special_ids) - {special.unk},
+        count="stochastic",
+    )
+    root = jax.random.key(config.eval.seed, impl="threefry2x32")
+    size = min(config.eval.max_examples, len(rows))
+    return make_evaluate(
+        apply,
+        lambda batch, rate: mask_batch(batch, rate, spec=spec, root=root),
+        lambda: _eval_rows(rows, size, config.eval.batch_size, special.pad),
+        rates=rates,
+        mask_token_id=special.mask,
+        unigram_log_probs=unigram_log_probs(token_counts(text.train)),
+        put=lambda batch: jax.device_put(batch, by_row(mesh)),
+        replicated=replicated(mesh),
+    )
+
+
+def _eval_rows(rows: Rows, size: int, batch_size: int, pad: int) -> Iterator[EvalRows]:
+    """Rows 0 to size - 1 in batches; the last one is filled up with rows of padding."""
+    for start in range(0, size, batch_size):
+        indices = np.arange(start, min(start + batch_size, size))
+        missing = batch_size - len(indices)
+        batch = read_rows(rows, indices)
+        batch["example_ids"] = indices.astype(np.int32)
+        batch["visits"] = np.zeros_like(batch["example_ids"])
+        fill = {"token_ids": pad}
+        batch = {
+            name: np.pad(
+                values,
+                [(0, missing)] + [(0, 0)] * (values.ndim - 1),
+                constant_values=fill.get(name, 0),
+            )
+            for name, values in batch.items()
+        }
+        places = (np.pad(a, ((0, missing), (0, 0))) for a in locate(rows, indices))
+        yield EvalRows(batch, *places)
+
+
+def _cache_dir(config: ConfigDict) -> Path:
+    return Path(config.data.cache_dir) if config.data.cache_dir else default_cache_dir()

@@ -1,0 +1,45 @@
+"""One mesh over all devices: rows are split over it, the state is whole on each device.
+
+Sharded `jit` is what `pmap` was for: arrays are global, the compiler inserts the collectives, and
+the same step runs on one device or many.
+"""
+
+import jax
+import numpy as np
+from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mlm.errors import ConfigError
+
+
+def make_mesh() -> Mesh:
+    """A mesh of all devices with the one axis `data`."""
+    # Auto axes: under the default, Explicit ones, gathers and random draws fail to trace.
+    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+
+
+def replicated(mesh: Mesh) -> NamedSharding:
+    """The sharding of params, optimizer state and metrics."""
+    return NamedSharding(mesh, PartitionSpec())
+
+
+def by_row(mesh: Mesh) -> NamedSharding:
+    """The sharding of a batch: rows over the axis `data`."""
+    return NamedSharding(mesh, PartitionSpec("data"))
+
+
+def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
+    """The global batch on the mesh, from the slice of rows that this process holds."""
+    sharding = by_row(mesh)
+    return {
+        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
+    }
+
+
+def check_divisible(name: str, batch_size: int, accumulation: int, mesh: Mesh) -> None:
+    """Raises ConfigError unless every device gets the same number of rows of every microbatch."""
+    devices = mesh.shape["data"]
+    if batch_size % (devices * accumulation):
+        raise ConfigError(
+            f"{name} {batch_size} is not divisible by {devices} devices x {accumulation} "
+            f"microbatches; make it a multiple of {devices * accumulation}"
+        )

@@ -1,0 +1,142 @@
+"""One training step under `jax.jit`: mask, predict, add up, divide once, update.
+
+Everything random follows from two keys and what the batch and the state carry: masks from each
+row's visit and example id, dropout from the step counter. So the step is a pure function, and a
+restarted run repeats it bit for bit. B batch, L length, P mask slots.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+import optax
+from jax.sharding import Mesh
+
+from mlm.training.loss import LossSums, masked_cross_entropy
+from mlm.training.optimizer import Schedule
+from mlm.training.sharding import by_row, replicated
+
+Batch = dict[str, jax.Array]
+Params = dict
+# apply(params, batch, key=None) -> float32[B, P, V]; no key means no dropout.
+Apply = Callable[..., jax.Array]
+# mask(batch) -> the batch with mask slots, and MaskCounts.
+Mask = Callable[[Batch], tuple[Batch, "MaskCounts"]]
+
+
+class TrainState(NamedTuple):
+    """All that a checkpoint holds."""
+
+    step: jax.Array  # int32[], batches seen; it advances also when an update is skipped
+    params: Params  # float32
+    opt_state: optax.OptState
+
+
+class MaskCounts(NamedTuple):
+    """What masking met in a batch, `float32[]` each."""
+
+    selectable: jax.Array  # tokens that could have been selected
+    overflow: jax.Array  # selected tokens that found no slot
+
+
+class StepMetrics(NamedTuple):
+    """Sums and scalars of one step, `float32[]` each; sums add across steps."""
+
+    sums: LossSums
+    counts: MaskCounts
+    tokens: jax.Array  # slots that are not padding
+    grad_norm: jax.Array  # before clipping
+    learning_rate: jax.Array
+    finite: jax.Array  # bool[]; False: the update was skipped
+
+
+def make_init_state(
+    init_params: Callable[[jax.Array], Params], tx: optax.GradientTransformation, mesh: Mesh
+) -> Callable[[jax.Array], TrainState]:
+    """`init_state(key) -> TrainState`, made on the mesh without passing through one device."""
+
+    def init_state(key: jax.Array) -> TrainState:
+        params = init_params(key)
+        return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+
+    return jax.jit(init_state, out_shardings=replicated(mesh))
+
+
+def make_train_step(
+    apply: Apply,
+    mask: Mask,
+    tx: optax.GradientTransformation,
+    schedule: Schedule,
+    *,
+    dropout_key: jax.Array,
+    mesh: Mesh,
+    accumulation: int = 1,
+) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
+    """`step(state, batch) -> (state, metrics)`; the given state's buffers are reused.
+
+    The loss is the sum of the masked tokens' cross-entropy over their number, in the whole batch,
+    on any number of devices and microbatches; 0 when nothing is masked.
+
+    Args:
+      apply: the model.
+      mask: the masking transform, called once on the whole batch.
+      tx, schedule: optimizer; the schedule is only reported.
+      dropout_key: folded with the step, and with the microbatch.
+      mesh: where rows are split over the axis `data`.
+      accumulation: microbatches; it must divide the rows of each device.
+    """
+
+    def loss_sum(params, batch, key):
+        logits = apply(params, batch, key=key)
+        sums = masked_cross_entropy(logits, batch["mask_ids"], batch["mask_weights"])
+        return sums.loss, sums
+
+    value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
+
+    def gradient_sums(params, batch, key):
+        if accumulation == 1:
+            (_, sums), grads = value_and_grad(params, batch, key)
+            return grads, sums
+
+        def add_microbatch(totals, indexed):
+            i, microbatch = indexed
+            (_, sums), grads = value_and_grad(params, microbatch, jax.random.fold_in(key, i))
+            return jax.tree.map(jnp.add, totals, (grads, sums)), None
+
+        zeros = jax.tree.map(jnp.zeros_like, (params, LossSums(*[jnp.zeros(())] * 3)))
+        microbatches = jax.tree.map(lambda x: _split(x, accumulation), batch)
+        return jax.lax.scan(add_microbatch, zeros, (jnp.arange(accumulation), microbatches))[0]
+
+    def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
+        masked, counts = mask(batch)
+        key = jax.random.fold_in(dropout_key, state.step)
+        grads, sums = gradient_sums(state.params, masked, key)
+        grads = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), grads)
+        grad_norm = optax.tree.norm(grads)
+        finite = jnp.isfinite(sums.loss) & jnp.isfinite(grad_norm)
+
+        updates, opt_state = tx.update(grads, state.opt_state, state.params)
+        params = optax.apply_updates(state.params, updates)
+        # A selection, not a product: 0 * NaN is NaN.
+        keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
+        new_state = TrainState(
+            state.step + 1,
+            jax.tree.map(keep, params, state.params),
+            jax.tree.map(keep, opt_state, state.opt_state),
+        )
+        tokens = jnp.sum(batch["padding_mask"], dtype=jnp.float32)
+        rate = jnp.asarray(schedule(state.step), jnp.float32)
+        return new_state, StepMetrics(sums, counts, tokens, grad_norm, rate, finite)
+
+    return jax.jit(
+        train_step,
+        in_shardings=(replicated(mesh), by_row(mesh)),
+        out_shardings=replicated(mesh),
+        donate_argnums=0,
+    )
+
+
+def _split(rows: jax.Array, parts: int) -> jax.Array:
+    """`[B, ...]` to `[parts, B / parts, ...]` such that each device keeps its own rows."""
+    return rows.reshape(-1, parts, *rows.shape[1:]).swapaxes(0, 1)

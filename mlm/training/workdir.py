@@ -1,0 +1,83 @@
+"""The folder of a run: one owner at a time, one config for its whole life.
+
+It holds `config.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`, `status.json`,
+`tokenizer.json` and `eval.json`.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import socket
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from mlm.errors import ConfigError, OutputError, WorkdirLockedError
+
+# Fields that change nothing in the numbers of a run, so a resumed run may change them.
+FREE_SECTIONS = ("log.", "checkpoint.", "eval.every_", "eval.fill", "data.cache_dir")
+
+
+@contextlib.contextmanager
+def locked_workdir(path: str | Path) -> Iterator[Path]:
+    """The folder `path`, created if need be and locked against a second run.
+
+    The kernel frees the lock with its owner, so a killed run leaves none behind.
+
+    Raises:
+      OutputError: `path` is a file or cannot be written.
+      WorkdirLockedError: another process holds it.
+    """
+    path = Path(path).absolute()
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        lock = open(path / ".lock", "a+")  # noqa: SIM115 (held open to the end of the run)
+    except OSError as error:
+        raise OutputError(
+            f"--workdir {path} cannot be written ({error.strerror}); choose a folder that can"
+        ) from error
+    with lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.seek(0)
+            raise WorkdirLockedError(
+                f"--workdir {path} is in use by {lock.read().strip() or 'another process'}; "
+                "wait for it, stop it, or choose another folder"
+            ) from None
+        lock.truncate(0)
+        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+        lock.flush()
+        yield path
+
+
+def check_config(workdir: Path, fields: Mapping[str, object]) -> None:
+    """Raises ConfigError if the folder belongs to a run with other settings; five are named."""
+    stored = read_json(workdir / "config.json")
+    if stored is None:
+        return
+    fields = json.loads(json.dumps(dict(fields)))
+    names = (n for n in sorted({*stored, *fields}) if stored.get(n) != fields.get(n))
+    differing = [n for n in names if not n.startswith(FREE_SECTIONS)]
+    if differing:
+        shown = ", ".join(f"{n} {stored.get(n)} -> {fields.get(n)}" for n in differing[:5])
+        more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+        raise ConfigError(
+            f"--workdir {workdir} holds a run with another config ({shown}{more}); "
+            "choose another folder, or set these fields back"
+        )
+
+
+def read_json(file: Path) -> dict | None:
+    """The object in `file`; None if there is no such file or it is torn."""
+    try:
+        return json.loads(file.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return None
+
+
+def write_json(file: Path, value: object) -> None:
+    """Writes `value` so that a reader, or a crash, sees the old file or the new one."""
+    temporary = file.with_name(file.name + ".tmp")
+    temporary.write_text(json.dumps(value, indent=2) + "\n")
+    temporary.replace(file)

@@ -1,0 +1,91 @@
+import json
+
+import pytest
+
+from mlm.data.prepare import TextSettings, open_prepared, prepare
+from mlm.errors import DataError, OutputError
+from mlm.text import train_tokenizer
+
+SETTINGS = dict(
+    document="paragraph", heldout_fraction=0.2, tokenizer="", vocabulary_size=96, lowercase=True
+)
+
+
+@pytest.fixture
+def settings(corpus_file):
+    return TextSettings(corpus=str(corpus_file), **SETTINGS)
+
+
+def test_text_is_read_once_and_found_again(settings, tmp_path):
+    said = []
+    text = prepare(settings, cache_dir=tmp_path, say=said.append)
+    assert len(said) == 3 and text.folder.parent == tmp_path
+    again = prepare(settings, cache_dir=tmp_path, say=said.append)
+    assert len(said) == 3 and again.folder == text.folder
+    assert again.tokenizer.hash == text.tokenizer.hash
+    share = text.heldout.documents / (text.heldout.documents + text.train.documents)
+    assert text.train.documents + text.heldout.documents == 600 and 0.13 < share < 0.27
+
+
+def test_the_run_can_say_what_it_read(settings, tmp_path):
+    text = prepare(settings, cache_dir=tmp_path, say=str)
+    source = json.loads((text.folder / "prepared.json").read_text())
+    assert source["corpus"] == settings.corpus and len(source["text"]) == 64
+    assert text.train.meta["source"]["text"] == source["text"]
+
+
+def test_any_change_of_text_or_settings_is_prepared_anew(settings, tmp_path, corpus_file):
+    import dataclasses
+
+    first = prepare(settings, cache_dir=tmp_path, say=str).folder
+    copy = tmp_path / corpus_file.name
+    copy.write_text(corpus_file.read_text() + "\n\nOne more story.")
+    for change in (
+        {"heldout_fraction": 0.3},
+        {"vocabulary_size": 80},
+        {"document": "line"},
+        {"corpus": str(copy)},
+    ):
+        other = dataclasses.replace(settings, **change)
+        assert prepare(other, cache_dir=tmp_path, say=str).folder != first
+
+
+def test_a_tokenizer_of_ones_own(settings, tmp_path, corpus_file):
+    own = train_tokenizer([corpus_file.read_text()], vocabulary_size=80, lowercase=True)
+    own.save(tmp_path / "own.json")
+    import dataclasses
+
+    given = dataclasses.replace(settings, tokenizer=str(tmp_path / "own.json"))
+    text = prepare(given, cache_dir=tmp_path, say=str)
+    assert text.tokenizer.hash == own.hash == text.train.tokenizer_hash
+    assert text.tokenizer.decode(text.train.tokens[:40]).islower()
+
+
+def test_a_store_made_by_another_tokenizer_is_refused(settings, tmp_path):
+    text = prepare(settings, tmp_path / "store", cache_dir=tmp_path, say=str)
+    other = train_tokenizer(["some other text"] * 3, vocabulary_size=64, lowercase=True)
+    with pytest.raises(DataError, match=other.hash[:12]):
+        open_prepared(text.folder, tokenizer=other)
+
+
+def test_a_folder_of_other_text_is_not_overwritten(settings, tmp_path):
+    import dataclasses
+
+    out = tmp_path / "store"
+    prepare(settings, out, cache_dir=tmp_path, say=str)
+    prepare(settings, out, cache_dir=tmp_path, say=str)
+    with pytest.raises(OutputError, match="was not made from this text"):
+        prepare(dataclasses.replace(settings, vocabulary_size=80), out, cache_dir=tmp_path, say=str)
+
+
+def test_a_folder_without_prepared_text_says_how_to_make_it(tmp_path):
+    with pytest.raises(DataError, match="python -m mlm prepare --out="):
+        open_prepared(tmp_path)
+
+
+def test_too_little_text_to_hold_any_out(tmp_path):
+    (tmp_path / "one.txt").write_text("A single document.")
+    settings = TextSettings(corpus=str(tmp_path / "one.txt"), **SETTINGS)
+    with pytest.raises(DataError, match="has 1 documents.*give more text"):
+        prepare(settings, cache_dir=tmp_path, say=str)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["one.txt"]

@@ -1,0 +1,151 @@
+import subprocess
+import sys
+
+import pytest
+from ml_collections import ConfigDict
+
+from mlm.config import apply_overrides, duration, flat, from_flat, load_config, validate
+from mlm.errors import ConfigError
+
+CONFIGS = ("default", "quickstart", "distilbert_base")
+
+
+@pytest.fixture
+def config():
+    return load_config("configs/default.py")
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_every_config_loads_locked_and_valid(name):
+    config = load_config(f"configs/{name}.py")
+    validate(config)
+    assert config.is_locked
+
+
+def test_overrides_are_typed_by_their_field(config):
+    apply_overrides(
+        config,
+        {
+            "masking.rate": "1",
+            "data.lowercase": "false",
+            "data.corpus": "12",
+            "masking.mask_selection_length": "30",
+            "eval.fill": "['a [MASK]']",
+        },
+    )
+    assert config.masking.rate == 1.0 and type(config.masking.rate) is float
+    assert config.data.lowercase is False and config.data.corpus == "12"
+    assert config.masking.mask_selection_length == 30 and config.eval.fill == ("a [MASK]",)
+    apply_overrides(config, {"masking.mask_selection_length": None})
+    assert config.masking.mask_selection_length is None
+
+
+def test_all_wrong_overrides_are_reported_at_once(config):
+    wrong = {
+        "masking.rat": 0.3,
+        "rate": 0.3,
+        "nonsense": 1,
+        "train.batch_size": "many",
+        "model.layers": 1.5,
+        "seed": True,
+        "masking.rate": None,
+    }
+    with pytest.raises(ConfigError) as error:
+        apply_overrides(config, wrong)
+    assert error.value.problems == (
+        "config has no field masking.rat; did you mean masking.rate?",
+        "config has no field rate; did you mean masking.rate?",
+        "config has no field nonsense; known are checkpoint.*, data.*, eval.*, log.*, masking.*, "
+        "model.*, optimizer.*, seed, train.*",
+        "train.batch_size is 'many', of type str; it needs int",
+        "model.layers is 1.5, of type float; it needs int",
+        "seed is True, of type bool; it needs int",
+        "masking.rate is None, of type NoneType; it needs float",
+    )
+
+
+def test_arguments_of_the_optimizer_are_free(config):
+    apply_overrides(config, {"optimizer.args.momentum": "0.9", "optimizer.args.b1": "None"})
+    assert config.optimizer.args.momentum == 0.9 and config.optimizer.args.b1 is None
+
+
+@pytest.mark.parametrize(
+    ("overrides", "words"),
+    [
+        ({"masking.rate": 1.5}, "masking.rate is 1.5; it must be between 0 and 1"),
+        ({"masking.rate": float("nan")}, "masking.rate is nan; give a finite number"),
+        ({"model.heads": 5}, "model.heads 5 does not divide model.width 256"),
+        ({"data.length": 1024}, "data.length 1024 is above the position table"),
+        ({"eval.length": 1024}, "eval.length 1024 is above the position table"),
+        ({"data.rows": "pack"}, "data.rows is 'pack'; choose one of packed, blocks, document"),
+        ({"train.batch_size": 0}, "train.batch_size is 0; it must be above 0"),
+        ({"train.batch_size": 10, "train.accumulation": 4}, "10 is not divisible by .*4"),
+        ({"seed": -1}, "seed is -1; it must be 0 or more"),
+        ({"data.heldout_fraction": 0.0}, "data.heldout_fraction is 0.0; it must be"),
+        ({"masking.mask_token_rate": 0.95}, "add up to more than 1"),
+        (
+            {"masking.mask_selection_length": 5},
+            "5 is too small: data.length 128 at .* needs 20",
+        ),
+        ({"train.total_percent": 5}, "train.total_percent has no meaning"),
+        ({"eval.every_steps": 0}, "eval.every_steps is 0; it must be above 0"),
+        ({"optimizer.warmup_percent": "x"}, "optimizer.warmup_percent is 'x'"),
+    ],
+)
+def test_what_cannot_work_is_named(config, overrides, words):
+    with pytest.raises(ConfigError, match=words):
+        apply_overrides(config, overrides)
+        validate(config)
+
+
+def test_all_problems_of_a_config_are_reported_at_once(config):
+    apply_overrides(config, {"masking.rate": -1.0, "model.heads": 7, "data.document": "page"})
+    with pytest.raises(ConfigError) as error:
+        validate(config)
+    assert len(error.value.problems) == 3
+
+
+def test_a_duration_may_change_its_suffix(config):
+    apply_overrides(config, {"train.total_epochs": "3"})
+    assert "total_steps" not in config.train and config.train.total_epochs == 3.0
+    validate(config)
+    assert duration(config.train, "total", epoch=100, batch_size=8) == 38
+
+
+@pytest.mark.parametrize(
+    ("field", "value", "steps"),
+    [
+        ("steps", 7, 7),
+        ("epochs", 0.5, 7),
+        ("examples", 17, 3),
+        ("percent", 5, 10),
+        ("percent", 0, 1),
+    ],
+)
+def test_durations_in_steps(field, value, steps):
+    section = ConfigDict({f"every_{field}": value})
+    assert duration(section, "every", epoch=100, batch_size=8, total=200) == steps
+
+
+def test_a_flat_config_comes_back(config):
+    again = from_flat(flat(config))
+    assert flat(again) == flat(config)
+    assert again.optimizer.args.b2 == 0.98
+
+
+def test_a_missing_file_and_a_broken_one(tmp_path):
+    with pytest.raises(ConfigError, match="no such file"):
+        load_config(str(tmp_path / "none.py"))
+    broken = tmp_path / "broken.py"
+    broken.write_text("def get_config():\n    return unknown\n")
+    with pytest.raises(ConfigError, match="NameError: name 'unknown' is not defined"):
+        load_config(str(broken))
+
+
+def test_importing_the_package_and_checking_a_config_needs_no_jax():
+    code = (
+        "import sys, mlm, mlm.config, mlm.cli, mlm.masking, mlm.training, train, eval\n"
+        "config = mlm.config.load_config('configs/quickstart.py'); mlm.config.validate(config)\n"
+        "sys.exit('jax' in sys.modules or 'flax' in sys.modules)"
+    )
+    assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -1,0 +1,213 @@
+"""Wrong input on purpose: one `error:` line with value, rule and way out, and the exit code."""
+
+import json
+import subprocess
+import sys
+import time
+
+import pytest
+
+import eval as eval_script
+import train as train_script
+from mlm import __main__ as commands
+from mlm.cli import run_command
+from mlm.config import apply_overrides, flat, load_config
+from mlm.text import load_tokenizer, train_tokenizer
+
+
+@pytest.fixture
+def run(tiny, tmp_path, monkeypatch, capsys):
+    """`run(script, *arguments, **overrides) -> (exit code, error lines)` with tiny fields."""
+
+    def run(script, *arguments, config="configs/default.py", **overrides):
+        fields = tiny | {name.replace("__", "."): value for name, value in overrides.items()}
+        given = [f"--config.{name}={value}" for name, value in fields.items()] if config else []
+        given += [f"--config={config}"] if config else []
+        if script is train_script and not any(a.startswith("--workdir") for a in arguments):
+            given.append(f"--workdir={tmp_path / 'run'}")
+        monkeypatch.setattr(sys, "argv", ["mlm", *arguments, *given])
+        exit_code = run_command(script.main)
+        lines = capsys.readouterr().err.splitlines()
+        assert all(line.startswith("error: ") for line in lines), lines
+        return exit_code, [line.removeprefix("error: ") for line in lines]
+
+    return run
+
+
+def refused(result, exit_code, *words):
+    code, lines = result
+    assert code == exit_code and len(lines) == 1, result
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+# ---- the command line and the config: 2 ---------------------------------------------------------
+
+
+def test_a_misspelt_field_gets_a_suggestion(run):
+    refused(run(train_script, masking__rat=0.3), 2, "masking.rat;", "did you mean masking.rate?")
+
+
+def test_a_wrong_type(run):
+    refused(run(train_script, train__batch_size="many"), 2, "train.batch_size is 'many'", "int")
+
+
+def test_stray_arguments(run):
+    refused(run(train_script, "config.seed=1"), 2, "stray argument 'config.seed=1'", "--config.")
+    refused(run(train_script, "--sede=1"), 2, "stray argument '--sede=1'")
+
+
+def test_missing_arguments(run):
+    refused(run(train_script, config=None), 2, "--config", "--help")
+    refused(run(eval_script, config=None), 2, "--workdir", "--help")
+
+
+def test_a_missing_config_file(run):
+    refused(run(train_script, config="configs/none.py"), 2, "configs/none.py: no such file")
+
+
+def test_several_problems_are_several_lines(run):
+    code, lines = run(train_script, model__heads=3, masking__rate=2, data__rows="pack")
+    assert code == 2 and len(lines) == 3
+
+
+def test_rows_longer_than_the_position_table(run):
+    refused(run(train_script, data__length=32), 2, "data.length 32", "model.max_length 16")
+
+
+def test_too_few_slots_for_the_rate(run):
+    result = run(train_script, masking__rate=0.5, masking__mask_selection_length=7)
+    refused(result, 2, "mask_selection_length 7", "needs 8")
+
+
+def test_a_batch_that_the_devices_cannot_share(run):
+    refused(run(train_script, train__batch_size=12), 2, "train.batch_size 12", "8 devices")
+
+
+def test_heads_that_do_not_divide_the_width(run):
+    refused(run(train_script, model__heads=3), 2, "model.heads 3", "model.width 16")
+
+
+def test_an_unknown_optimizer_and_its_arguments(run):
+    refused(run(train_script, optimizer__name="adamv"), 2, "optimizer.name is 'adamv'", "adamw")
+    refused(run(train_script, optimizer__args__beta=1), 2, "optimizer.args has beta", "b1")
+
+
+def test_the_workdir_of_another_config(run, tmp_path):
+    workdir = tmp_path / "other"
+    workdir.mkdir()
+    (workdir / "config.json").write_text(json.dumps({"seed": 9}))
+    result = run(train_script, f"--workdir={workdir}")
+    refused(result, 2, str(workdir), "holds a run with another config", "choose another folder")
+
+
+def test_an_unknown_command(run):
+    refused(run(commands, "prepair", config=None), 2, "'prepair'", "prepare")
+
+
+# ---- text, tokenizer, store: 3 -------------------------------------------------------------------
+
+
+def test_a_missing_corpus(run):
+    refused(run(train_script, data__corpus="none.txt"), 3, "none.txt")
+
+
+def test_an_empty_corpus(run, tmp_path):
+    (tmp_path / "empty.txt").write_text("\n \n\n")
+    refused(run(train_script, data__corpus=tmp_path / "empty.txt"), 3, "empty.txt")
+
+
+def test_a_corpus_smaller_than_a_batch(run, tmp_path):
+    stories = (f"story {i} is about the number {i}." for i in range(40))
+    (tmp_path / "small.txt").write_text("\n\n".join(stories))
+    result = run(train_script, data__corpus=tmp_path / "small.txt", train__batch_size=512)
+    refused(result, 3, "37 rows", "batch of 512", "smaller batch size")
+
+
+def write_vocabulary(path, *tokens):
+    path.write_text("\n".join([*tokens, *"abcdefghijklmnopqrstuvwxyz", "."]) + "\n")
+    return path
+
+
+def test_a_tokenizer_without_mask(run, tmp_path):
+    file = write_vocabulary(tmp_path / "vocab.txt", "[PAD]", "[UNK]", "[CLS]", "[SEP]")
+    refused(run(train_script, data__tokenizer=file), 3, "vocab.txt", "[MASK]")
+
+
+def test_a_tokenizer_with_equal_special_ids(run, tmp_path):
+    tokens = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "[PAD]")
+    file = write_vocabulary(tmp_path / "vocab.txt", *tokens)
+    refused(run(train_script, data__tokenizer=file), 3, "vocab.txt", "[PAD]")
+
+
+def other_tokenizer(path):
+    tokenizer = train_tokenizer(["some other words"] * 3, vocabulary_size=64, lowercase=True)
+    tokenizer.save(path)
+    return tokenizer
+
+
+def test_a_store_and_a_tokenizer_that_did_not_make_it(run, tmp_path):
+    store = tmp_path / "store"
+    assert run(commands, "prepare", f"--out={store}") == (0, [])
+    other = other_tokenizer(tmp_path / "other.json")
+    result = run(train_script, data__store=store, data__tokenizer=tmp_path / "other.json")
+    refused(result, 3, other.hash[:12], load_tokenizer(store / "tokenizer.json").hash[:12])
+    refused(run(train_script, data__store=tmp_path), 3, str(tmp_path), "python -m mlm prepare")
+
+
+# ---- checkpoints: 4 ------------------------------------------------------------------------------
+
+
+def test_a_run_that_began_with_another_tokenizer(run, tmp_path):
+    (tmp_path / "run").mkdir()
+    other = other_tokenizer(tmp_path / "run/tokenizer.json")
+    refused(run(train_script), 4, str(tmp_path / "run"), other.hash[:12], "another --workdir")
+
+
+def test_eval_without_a_run_and_without_a_checkpoint(run, tiny, tmp_path):
+    refused(run(eval_script, f"--workdir={tmp_path}", config=None), 4, "no config.json")
+    config = make_config(tiny)
+    (tmp_path / "config.json").write_text(json.dumps(flat(config)))
+    result = run(eval_script, f"--workdir={tmp_path}", config=None)
+    refused(result, 4, "saved no checkpoint yet")
+
+
+def make_config(tiny):
+    config = load_config("configs/default.py")
+    apply_overrides(config, tiny)
+    return config
+
+
+# ---- output: 6 and 7 -----------------------------------------------------------------------------
+
+
+def test_a_workdir_that_is_a_file(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    result = run(train_script, f"--workdir={tmp_path / 'file'}")
+    refused(result, 7, str(tmp_path / "file"), "cannot be written")
+
+
+def test_a_workdir_that_is_read_only(run):
+    refused(run(train_script, "--workdir=/proc/run"), 7, "/proc/run", "cannot be written")
+
+
+# ---- how it is said ------------------------------------------------------------------------------
+
+
+def test_config_errors_come_at_once_and_leave_no_folder(tmp_path):
+    command = [sys.executable, "train.py", "--config=configs/default.py", "--config.masking.rat=1"]
+    began = time.monotonic()
+    done = subprocess.run(
+        [*command, f"--workdir={tmp_path / 'run'}"], capture_output=True, text=True
+    )
+    # Two seconds are promised; ten keep the test honest on a busy machine (jax alone takes two).
+    assert time.monotonic() - began < 10
+    assert done.returncode == 2 and done.stderr.count("\n") == 1 and "Traceback" not in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+def test_verbose_shows_the_traceback(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["train.py", "--config=none.py", "--workdir=x", "--verbose"])
+    assert run_command(train_script.main) == 2
+    error = capsys.readouterr().err
+    assert "Traceback" in error and error.rstrip().splitlines()[-1].startswith("error: --config")

@@ -1,0 +1,93 @@
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from mlm.errors import CheckpointError, OutputError
+from mlm.training import TrainState
+from mlm.training.checkpoint import checkpoints_in
+
+TX = optax.adamw(1e-3)
+
+
+def make_state(step, scale=1.0, shape=(2, 3)):
+    params = {"layers": {0: {"w": scale * jnp.ones(shape)}, 1: {"w": jnp.arange(3.0)}}}
+    return TrainState(jnp.int32(step), params, TX.init(params))
+
+
+def equal(a, b):
+    return jax.tree.structure(a) == jax.tree.structure(b) and all(
+        (x == y).all() for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("run") / "checkpoints"
+    with checkpoints_in(folder, keep_last=2, keep_best=1) as checkpoints:
+        assert checkpoints.latest() is None
+        for step, loss in [(1, 3.0), (2, 1.0), (3, 2.0), (4, None), (5, 2.5)]:
+            checkpoints.save(step, make_state(step, scale=step), loss=loss)
+            checkpoints.save(step, make_state(step), loss=loss)  # the second one is no news
+    return folder
+
+
+def test_the_last_two_and_the_best_stay(folder):
+    with checkpoints_in(folder, read_only=True) as checkpoints:
+        assert checkpoints.steps() == [2, 4, 5] and checkpoints.latest() == 5
+
+
+def test_a_state_comes_back_whole_and_params_alone(folder):
+    with checkpoints_in(folder, read_only=True) as checkpoints:
+        assert equal(checkpoints.restore(5, like=make_state(0)), make_state(5, scale=5))
+        like = jax.eval_shape(lambda: make_state(0).params)
+        assert equal(checkpoints.restore_params(2, like), make_state(2, scale=2).params)
+
+
+def test_another_model_is_refused(folder):
+    with checkpoints_in(folder, read_only=True) as checkpoints:
+        with pytest.raises(CheckpointError, match="checkpoints/5 cannot be restored"):
+            checkpoints.restore_params(5, make_state(0, shape=(2, 4)).params)
+
+
+def test_reading_beside_a_run_removes_nothing(folder):
+    unfinished = folder / "6.orbax-checkpoint-tmp"
+    unfinished.mkdir()
+    with checkpoints_in(folder, read_only=True) as checkpoints:
+        assert checkpoints.latest() == 5
+    assert unfinished.is_dir()
+    with checkpoints_in(folder) as checkpoints:
+        assert checkpoints.latest() == 5
+    assert not unfinished.exists()
+
+
+def test_a_save_is_complete_although_the_run_fails(tmp_path):
+    with pytest.raises(RuntimeError, match="on purpose"), checkpoints_in(tmp_path) as checkpoints:
+        checkpoints.save(1, make_state(1), loss=None)
+        raise RuntimeError("on purpose")
+    with checkpoints_in(tmp_path) as checkpoints:
+        assert equal(checkpoints.restore(1, like=make_state(0)), make_state(1))
+
+
+def test_reused_buffers_do_not_reach_a_running_save(tmp_path):
+    # The step donates its state, so a save must have copied it before it returns.
+    bump = jax.jit(lambda x: jax.tree.map(lambda leaf: leaf + 1, x), donate_argnums=0)
+    state = make_state(1, shape=(512, 512))
+    expected = np.asarray(state.params["layers"][0]["w"]).copy()
+    with checkpoints_in(tmp_path) as checkpoints:
+        checkpoints.save(1, state, loss=None)
+        for _ in range(20):
+            state = bump(state)
+        checkpoints.wait()
+        restored = checkpoints.restore(1, like=make_state(0, shape=(512, 512)))
+    np.testing.assert_array_equal(restored.params["layers"][0]["w"], expected)
+
+
+def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path):
+    with pytest.raises(OutputError, match="could not be written"):
+        with checkpoints_in(tmp_path / "c") as checkpoints:
+            (tmp_path / "c").rmdir()
+            (tmp_path / "c").write_text("a file now")
+            checkpoints.save(1, make_state(1), loss=None)
+            checkpoints.wait()

@@ -1,0 +1,185 @@
+"""The loop's own promises, with a step so small that nothing else can hide them."""
+
+import json
+import os
+import signal
+import threading
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from mlm.errors import NonFiniteError
+from mlm.training import Run, TrainState, train
+from mlm.training.loss import LossSums
+from mlm.training.metrics import read_metrics
+from mlm.training.step import MaskCounts, StepMetrics
+
+
+@jax.jit
+def add_step(state, batch):
+    """A running sum with momentum; the loss is the batch's value, so a NaN there is one here."""
+    value = batch["value"]
+    moved = 0.9 * state.opt_state["m"] + value
+    one = jnp.float32(1)
+    metrics = StepMetrics(
+        LossSums(value * 4, one * 4, one), MaskCounts(one * 20, one * 0), one * 30, value, one, True
+    )._replace(finite=jnp.isfinite(value))
+    return TrainState(state.step + 1, {"w": state.params["w"] + moved}, {"m": moved}), metrics
+
+
+def make_run(total=10, values=None, **changes):
+    values = np.arange(1.0, total + 1) if values is None else values
+    evaluated = []
+
+    def evaluate(params):
+        evaluated.append(float(params["w"]))
+        loss = 100 - float(params["w"])
+        return {"token@0.15": {"loss": loss, "unigram_loss": 1.0, "top1": 0.5, "mask_hash": "x"}}
+
+    run = Run(
+        init_state=lambda: TrainState(jnp.int32(0), {"w": jnp.zeros(())}, {"m": jnp.zeros(())}),
+        step=add_step,
+        batch_at=lambda k: {"value": np.float32(values[k])},
+        put=lambda batch: jax.tree.map(jnp.asarray, batch),
+        evaluate=evaluate,
+        total_steps=total,
+        **{**dict(log_every=1, eval_every=5, save_every=3, slots=40), **changes},
+    )
+    return run, evaluated
+
+
+def losses(workdir):
+    return {
+        line["step"]: line["train/loss"]
+        for line in read_metrics(workdir / "metrics.jsonl")
+        if "train/loss" in line
+    }
+
+
+def test_every_step_is_logged_once_and_the_end_is_evaluated(tmp_path):
+    run, evaluated = make_run()
+    outcome = train(run, tmp_path)
+    assert (outcome.step, outcome.exit_code) == (10, 0)
+    assert losses(tmp_path) == {k: float(k) for k in range(1, 11)}
+    assert len(evaluated) == 2 and outcome.evaluation["token@0.15"]["loss"] == 100 - evaluated[1]
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "complete"
+
+
+def test_a_line_covers_its_interval(tmp_path):
+    train(make_run(log_every=4)[0], tmp_path)
+    assert losses(tmp_path) == {4: 2.5, 8: 6.5, 10: 9.5}
+    line = read_metrics(tmp_path / "metrics.jsonl")[0]
+    assert line["masking/realised_rate"] == 0.2 and line["data/padding_share"] == 0.25
+    assert line["train/accuracy"] == 0.25 and line["steps"] == 4
+
+
+def test_metrics_are_read_one_step_behind(tmp_path):
+    # While the host reads step k - 1, step k must have been dispatched already.
+    order = []
+    run, _ = make_run(eval_every=100, save_every=100)
+
+    class Watched:
+        def __init__(self, step, metrics):
+            self.step, self.metrics = step, metrics
+
+    def step(state, batch):
+        order.append(f"dispatch {int(batch['value'])}")
+        return add_step(state, batch)
+
+    import mlm.training.loop as loop
+
+    fetch = loop.host
+
+    def host(metrics):
+        fetched = fetch(metrics)
+        order.append(f"read {int(fetched.sums.loss / 4)}")
+        return fetched
+
+    loop.host = host
+    try:
+        train(Run(**{**vars(run), "step": step}), tmp_path)
+    finally:
+        loop.host = fetch
+    # The first step compiled and is waited for; the last one has no successor.
+    assert order[:2] == ["dispatch 1", "read 1"]
+    for k in range(3, 11):
+        assert order.index(f"dispatch {k}") < order.index(f"read {k - 1}")
+
+
+def test_a_signal_saves_and_the_same_call_continues_bit_for_bit(tmp_path):
+    whole, _ = make_run()
+    expected = train(whole, tmp_path / "whole")
+
+    run, _ = make_run()
+
+    def interrupted(k):
+        if k == 6:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return run.batch_at(k)
+
+    first = train(Run(**{**vars(run), "batch_at": interrupted}), tmp_path / "halves")
+    assert first.exit_code == 143 and 0 < first.step < 10 and first.evaluation is None
+    assert json.loads((tmp_path / "halves/status.json").read_text())["state"] == "stopped"
+    second = train(run, tmp_path / "halves")
+    assert second.exit_code == 0 and second.state.params == expected.state.params
+    assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
+
+
+def test_handlers_are_given_back(tmp_path):
+    before = signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)
+    train(make_run(total=2)[0], tmp_path)
+    assert (signal.getsignal(signal.SIGTERM), signal.getsignal(signal.SIGINT)) == before
+
+
+def test_training_works_outside_the_main_thread(tmp_path):
+    outcomes = []
+    thread = threading.Thread(target=lambda: outcomes.append(train(make_run()[0], tmp_path)))
+    thread.start()
+    thread.join(60)
+    assert outcomes[0].step == 10
+
+
+def test_a_non_finite_loss_ends_the_run_and_names_the_last_good_checkpoint(tmp_path):
+    values = np.arange(1.0, 11)
+    values[7] = np.nan
+    run, _ = make_run(values=values)
+    with pytest.raises(NonFiniteError, match="in step 8 .*step 7 was finite.*checkpoint is step 6"):
+        train(run, tmp_path)
+    assert list(losses(tmp_path)) == list(range(1, 8))
+    steps = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert steps[-1] == 6
+
+
+def test_nothing_non_finite_is_saved_when_a_save_is_due(tmp_path):
+    values = np.arange(1.0, 11)
+    values[5] = np.inf  # step 6, where a checkpoint is due
+    with pytest.raises(NonFiniteError, match="checkpoint is step 3"):
+        train(make_run(values=values)[0], tmp_path)
+
+
+def test_the_last_and_the_best_checkpoints_stay(tmp_path):
+    values = np.array([1, 1, 60, -90, -1, -1, -1, -1, -1, -1.0])
+    run, _ = make_run(values=values, eval_every=1, save_every=1, keep_last=2, keep_best=1)
+    train(run, tmp_path)
+    steps = sorted(int(p.name) for p in (tmp_path / "checkpoints").iterdir() if p.name.isdigit())
+    assert steps == [3, 9, 10]
+
+
+def test_a_complete_run_trains_no_further(tmp_path):
+    run, _ = make_run()
+    first = train(run, tmp_path)
+    dispatched = []
+    counted = Run(**{**vars(run), "step": lambda *a: dispatched.append(1)})
+    again = train(counted, tmp_path)
+    assert not dispatched and again.step == 10
+    assert again.evaluation == first.evaluation
+
+
+def test_an_error_in_the_data_thread_surfaces(tmp_path):
+    run, _ = make_run(values=np.arange(1.0, 5))  # no fifth value
+    with pytest.raises(IndexError):
+        train(run, tmp_path)
+    # The checkpoint that was being written is complete all the same.
+    assert (tmp_path / "checkpoints/3/params").is_dir()

@@ -1,0 +1,66 @@
+import json
+
+import numpy as np
+import pytest
+
+from mlm.errors import NonFiniteError
+from mlm.training.loss import LossSums
+from mlm.training.metrics import Interval, MetricWriter, read_metrics
+from mlm.training.step import MaskCounts, StepMetrics
+
+f = np.float32
+
+
+def metrics(loss=8.0, finite=True):
+    return StepMetrics(
+        LossSums(f(loss), f(4), f(1)), MaskCounts(f(25), f(2)), f(30), f(0.5), f(1e-3), finite
+    )
+
+
+def test_means_are_over_tokens_not_over_steps():
+    interval = Interval(slots=40)
+    interval.add(1, metrics(8.0))
+    interval.add(2, metrics(0.0)._replace(sums=LossSums(f(0), f(12), f(12))))
+    line = interval.line()
+    assert line["train/loss"] == 0.5 and line["train/accuracy"] == 13 / 16
+    assert line["masking/realised_rate"] == 16 / 50 and line["masking/overflow"] == 4
+    assert line["data/padding_share"] == 0.25 and line["steps"] == 2
+
+
+def test_speeds_leave_out_what_compiled_and_what_paused():
+    interval = Interval(slots=40)
+    interval.add(1, metrics())
+    interval.start_clock()
+    assert not any(name.startswith("perf/") for name in interval.line())
+    interval.add(2, metrics())
+    interval.start -= 3.0
+    interval.pause(1.0)
+    line = interval.line()
+    assert line["perf/seconds_per_step"] == pytest.approx(2.0, rel=0.01)
+    assert line["perf/tokens_per_second"] == pytest.approx(20.0, rel=0.01)
+    assert line["perf/useful_tokens_per_second"] == pytest.approx(12.5, rel=0.01)
+    assert line["perf/masked_tokens_per_second"] == pytest.approx(2.0, rel=0.01)
+
+
+def test_a_step_that_is_not_finite_raises():
+    with pytest.raises(NonFiniteError, match="step 7 .*step 6 was finite"):
+        Interval(slots=40).add(7, metrics(np.nan, finite=False))
+
+
+def test_lines_of_a_lost_attempt_and_torn_lines_are_dropped(tmp_path):
+    file = tmp_path / "metrics.jsonl"
+    lines = [json.dumps({"step": s, "a": s}) for s in (1, 2, 3)]
+    file.write_text("\n".join(lines) + '\n{"step": 4, "a"')
+    assert [line["step"] for line in read_metrics(file)] == [1, 2, 3]
+    writer = MetricWriter(tmp_path, resume_step=2, tensorboard=False)
+    writer.write(3, {"a": 30.0})
+    writer.close()
+    assert read_metrics(file) == [{"step": 1, "a": 1}, {"step": 2, "a": 2}, {"step": 3, "a": 30.0}]
+
+
+def test_tensorboard_events_stand_beside(tmp_path):
+    writer = MetricWriter(tmp_path, resume_step=0, tensorboard=True)
+    writer.write(1, {"train/loss": 2.0})
+    writer.close()
+    [events] = (tmp_path / "tensorboard").iterdir()
+    assert b"train/loss" in events.read_bytes()

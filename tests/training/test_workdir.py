@@ -1,0 +1,58 @@
+import json
+import subprocess
+import sys
+
+import pytest
+
+from mlm.errors import ConfigError, OutputError, WorkdirLockedError
+from mlm.training.workdir import check_config, locked_workdir, read_json, write_json
+
+
+def test_a_second_owner_is_refused_and_named_until_the_first_leaves(tmp_path):
+    with locked_workdir(tmp_path / "run") as workdir:
+        assert workdir.is_dir()
+        with pytest.raises(WorkdirLockedError, match="in use by process [0-9]+ on "):
+            with locked_workdir(tmp_path / "run"):
+                pass
+    with locked_workdir(tmp_path / "run"):
+        pass
+
+
+def test_a_killed_owner_leaves_no_lock(tmp_path):
+    code = (
+        "import os, sys; from mlm.training.workdir import locked_workdir\n"
+        "with locked_workdir(sys.argv[1]): os.kill(os.getpid(), 9)"
+    )
+    assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
+    with locked_workdir(tmp_path):
+        pass
+
+
+def test_a_file_is_no_workdir(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match="cannot be written .*choose a folder"):
+        with locked_workdir(tmp_path / "file"):
+            pass
+
+
+def test_a_folder_that_cannot_be_made(tmp_path):
+    with pytest.raises(OutputError, match="cannot be written"):
+        with locked_workdir("/proc/no/such/place"):
+            pass
+
+
+def test_another_config_is_refused_field_by_field(tmp_path):
+    write_json(tmp_path / "config.json", {"masking.rate": 0.15, "log.every_steps": 5, "a.b": [1]})
+    same = {"masking.rate": 0.15, "log.every_steps": 50, "a.b": (1,)}
+    check_config(tmp_path, same)
+    with pytest.raises(ConfigError, match=r"another config \(masking.rate 0.15 -> 0.3\)"):
+        check_config(tmp_path, {**same, "masking.rate": 0.3})
+
+
+def test_json_is_replaced_whole(tmp_path):
+    file = tmp_path / "status.json"
+    write_json(file, {"step": 1})
+    write_json(file, {"step": 2})
+    assert json.loads(file.read_text()) == {"step": 2} and len(list(tmp_path.iterdir())) == 1
+    file.write_text('{"step"')
+    assert read_json(file) is None and read_json(tmp_path / "none.json") is None
