@@ -31,7 +31,7 @@ format: $(VENV)/.ready-dev
 	$(BIN)/ruff check --fix .
 
 picture: $(VENV)/.ready-dev
-	$(BIN)/python docs/quickstart.py runs/quickstart docs/quickstart.svg
+	PYTHONPATH=. $(BIN)/python docs/quickstart.py runs/quickstart docs/quickstart.svg
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

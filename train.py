@@ -41,6 +41,7 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
             )
             return 0
 
+        experiment.check_devices(config)
         exp = experiment.build(config, say=console.print)
         experiment.keep_tokenizer(workdir, exp.tokenizer)
         write_json(workdir / "config.json", flat(config))

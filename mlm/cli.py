@@ -9,8 +9,9 @@ from collections.abc import Callable, Sequence
 from ml_collections import ConfigDict
 from rich.console import Console
 
-from mlm.config import apply_overrides, load_config, validate
+from mlm.config import apply_overrides, load_config
 from mlm.errors import ConfigError, MlmError
+from mlm.rules import validate
 
 NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
 

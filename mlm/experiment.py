@@ -19,7 +19,7 @@ from mlm import models
 from mlm.config import STANDARD_RATE, duration, mask_slots
 from mlm.data import Rows, locate, make_batch_at, make_rows, read_rows, token_counts
 from mlm.data.prepare import PreparedText, TextSettings, default_cache_dir, open_prepared, prepare
-from mlm.errors import CheckpointError
+from mlm.errors import CheckpointError, ConfigError
 from mlm.evaluation.fill_mask import make_fill_mask
 from mlm.evaluation.frozen import EvalRows, make_evaluate, unigram_log_probs
 from mlm.masking import MaskingSpec, mask_tokens, required_slots, row_keys
@@ -28,7 +28,7 @@ from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.checkpoint import checkpoints_in
 from mlm.training.loop import Run
 from mlm.training.optimizer import OptimizerSettings, make_optimizer, make_schedule
-from mlm.training.sharding import by_row, check_divisible, make_mesh, put_batch, replicated
+from mlm.training.sharding import by_row, make_mesh, put_batch, replicated
 from mlm.training.step import Batch, MaskCounts, make_init_state, make_train_step
 
 
@@ -64,12 +64,10 @@ def build(config: ConfigDict, *, say: Callable = print) -> Experiment:
     """The experiment that a checked config describes; prepares its text if need be.
 
     Raises:
-      ConfigError: the config does not fit the devices or the optimizer.
+      ConfigError: the optimizer does not take its settings.
       DataError: the text, the tokenizer or the store cannot be used.
     """
     mesh = make_mesh()
-    check_divisible("train.batch_size", config.train.batch_size, config.train.accumulation, mesh)
-    check_divisible("eval.batch_size", config.eval.batch_size, 1, mesh)
 
     # ---- text and rows ---------------------------------------------------------------------------
     text = prepare_text(config, say=say)
@@ -135,6 +133,17 @@ def build(config: ConfigDict, *, say: Callable = print) -> Experiment:
     )
     fill = make_fill_mask(apply, text.tokenizer, length=config.model.max_length)
     return Experiment(text, rows, heldout_rows, model, apply, fill, mesh, run)
+
+
+def check_devices(config: ConfigDict) -> None:
+    """Raises ConfigError unless the batch can be shared by all devices and microbatches."""
+    devices = jax.device_count()
+    parts = devices * config.train.accumulation
+    if config.train.batch_size % parts:
+        raise ConfigError(
+            f"train.batch_size {config.train.batch_size} is not divisible by {devices} devices x "
+            f"train.accumulation {config.train.accumulation}; make it a multiple of {parts}"
+        )
 
 
 def prepare_text(
@@ -237,10 +246,12 @@ def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) ->
     )
     root = jax.random.key(config.eval.seed, impl="threefry2x32")
     size = min(config.eval.max_examples, len(rows))
+    # The last batch is filled up anyway, so any number of devices can share the rows.
+    batch_size = -(-config.eval.batch_size // mesh.size) * mesh.size
     return make_evaluate(
         apply,
         lambda batch, rate: mask_batch(batch, rate, spec=spec, root=root),
-        lambda: _eval_rows(rows, size, config.eval.batch_size, special.pad),
+        lambda: _eval_rows(rows, size, batch_size, special.pad),
         rates=rates,
         mask_token_id=special.mask,
         unigram_log_probs=unigram_log_probs(token_counts(text.train)),

@@ -4,8 +4,9 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
-from mlm.config import apply_overrides, duration, flat, from_flat, load_config, validate
+from mlm.config import apply_overrides, duration, flat, from_flat, load_config
 from mlm.errors import ConfigError
+from mlm.rules import validate
 
 CONFIGS = ("default", "quickstart", "distilbert_base")
 
@@ -98,6 +99,17 @@ def test_what_cannot_work_is_named(config, overrides, words):
         validate(config)
 
 
+def test_a_config_that_lacks_fields_is_told_which(config):
+    with config.unlocked():
+        del config.masking.count, config.eval.seed
+    with pytest.raises(ConfigError) as error:
+        validate(config)
+    assert [p.split(";")[0] for p in error.value.problems] == [
+        "the config lacks eval.seed",
+        "the config lacks masking.count",
+    ]
+
+
 def test_all_problems_of_a_config_are_reported_at_once(config):
     apply_overrides(config, {"masking.rate": -1.0, "model.heads": 7, "data.document": "page"})
     with pytest.raises(ConfigError) as error:
@@ -144,8 +156,8 @@ def test_a_missing_file_and_a_broken_one(tmp_path):
 
 def test_importing_the_package_and_checking_a_config_needs_no_jax():
     code = (
-        "import sys, mlm, mlm.config, mlm.cli, mlm.masking, mlm.training, train, eval\n"
-        "config = mlm.config.load_config('configs/quickstart.py'); mlm.config.validate(config)\n"
+        "import sys, mlm, mlm.config, mlm.rules, mlm.cli, mlm.masking, mlm.training, train, eval\n"
+        "config = mlm.config.load_config('configs/quickstart.py'); mlm.rules.validate(config)\n"
         "sys.exit('jax' in sys.modules or 'flax' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code]).returncode == 0

@@ -29,7 +29,9 @@ def masked_cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Arra
     """
     logits = logits.astype(jnp.float32)
     losses = optax.softmax_cross_entropy_with_integer_labels(logits, labels)
-    hits = (jnp.argmax(logits, axis=-1) == labels).astype(jnp.float32)
+    # Not argmax, which is thirty times slower on CPU; a tie for the first place counts as a hit.
+    at_label = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
+    hits = (at_label >= jnp.max(logits, axis=-1)).astype(jnp.float32)
     return LossSums(
         loss=jnp.sum(losses * weights),
         weight=jnp.sum(weights),

@@ -8,8 +8,6 @@ import jax
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
-from mlm.errors import ConfigError
-
 
 def make_mesh() -> Mesh:
     """A mesh of all devices with the one axis `data`."""
@@ -33,13 +31,3 @@ def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     return {
         name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
     }
-
-
-def check_divisible(name: str, batch_size: int, accumulation: int, mesh: Mesh) -> None:
-    """Raises ConfigError unless every device gets the same number of rows of every microbatch."""
-    devices = mesh.shape["data"]
-    if batch_size % (devices * accumulation):
-        raise ConfigError(
-            f"{name} {batch_size} is not divisible by {devices} devices x {accumulation} "
-            f"microbatches; make it a multiple of {devices * accumulation}"
-        )

@@ -1,0 +1,129 @@
+"""What a config must satisfy, as far as it can be known without text, devices or jax."""
+
+import math
+from collections.abc import Iterable
+
+from ml_collections import ConfigDict
+
+from mlm.config import SUFFIXES, flat, is_number, suffixes
+from mlm.errors import ConfigError
+from mlm.masking import required_slots
+
+POSITIVE = (
+    "data.length data.vocabulary_size model.layers model.width model.heads model.hidden "
+    "model.max_length model.head_epsilon optimizer.learning_rate train.batch_size "
+    "train.accumulation log.every_steps checkpoint.keep_last eval.length eval.batch_size "
+    "eval.max_examples"
+).split()
+NOT_NEGATIVE = ("seed", "eval.seed", "optimizer.clip_norm", "checkpoint.keep_best")
+SHARES = ("masking.rate", "masking.mask_token_rate", "masking.random_token_rate")
+BELOW_ONE = ("model.dropout", "model.attention_dropout")
+TEXTS = ("data.corpus", "data.tokenizer", "data.store", "data.cache_dir", "optimizer.name")
+CHOICES = {
+    "data.document": ("paragraph", "line"),
+    "data.rows": ("packed", "blocks", "document"),
+    "masking.count": ("stochastic", "exact", "bernoulli"),
+    "masking.random_ids": ("selectable", "vocabulary"),
+    "model.dtype": ("float32", "bfloat16"),
+    "optimizer.schedule": ("linear", "cosine", "constant"),
+}
+
+REQUIRED = {*POSITIVE, *NOT_NEGATIVE, *SHARES, *BELOW_ONE, *TEXTS, *CHOICES}
+REQUIRED |= {"data.heldout_fraction", "data.lowercase", "masking.select_unknown", "log.tensorboard"}
+REQUIRED |= {"masking.mask_selection_length", "eval.fill"}
+
+
+def validate(config: ConfigDict) -> None:
+    """Raises ConfigError with one line for every problem of the config."""
+    missing = sorted(REQUIRED - set(flat(config)))
+    if missing:
+        raise ConfigError(*(f"the config lacks {m}; see configs/default.py" for m in missing))
+    problems = [p for check in (_numbers, _choices, _durations, _relations) for p in check(config)]
+    if problems:
+        raise ConfigError(*problems)
+
+
+def _numbers(config: ConfigDict) -> Iterable[str]:
+    fields = flat(config)
+    for name, value in fields.items():
+        if is_number(value) and not math.isfinite(value):
+            yield f"{name} is {value}; give a finite number"
+    rules = [(POSITIVE, lambda v: v > 0, "above 0"), (NOT_NEGATIVE, lambda v: v >= 0, "0 or more")]
+    rules += [(SHARES, lambda v: 0 <= v <= 1, "between 0 and 1")]
+    rules += [(BELOW_ONE, lambda v: 0 <= v < 1, "from 0 to below 1")]
+    rules += [(("data.heldout_fraction",), lambda v: 0 < v < 1, "above 0 and below 1")]
+    for names, holds, rule in rules:
+        for name in names:
+            if not is_number(fields[name]) or not holds(fields[name]):
+                yield f"{name} is {fields[name]!r}; it must be {rule}"
+
+
+def _choices(config: ConfigDict) -> Iterable[str]:
+    fields = flat(config)
+    for name, choices in CHOICES.items():
+        if fields[name] not in choices:
+            yield f"{name} is {fields[name]!r}; choose one of {', '.join(choices)}"
+
+
+def _durations(config: ConfigDict) -> Iterable[str]:
+    for section, stem in (
+        ("train", "total"),
+        ("optimizer", "warmup"),
+        ("checkpoint", "every"),
+        ("eval", "every"),
+    ):
+        given = suffixes(config[section], stem)
+        names = " and ".join(f"{section}.{stem}_{s}" for s in given)
+        if len(given) != 1:
+            yield (
+                f"{section}.{stem} is given {len(given)} times ({names or 'not at all'}); write "
+                f"exactly one of {', '.join(f'{stem}_{s}' for s in SUFFIXES)}"
+            )
+        elif not is_number([*given.values()][0]):
+            yield f"{names} is {[*given.values()][0]!r}; give a number"
+        elif [*given.values()][0] < 0 or (stem != "warmup" and [*given.values()][0] == 0):
+            yield f"{names} is {[*given.values()][0]}; it must be above 0"
+        elif stem == "total" and "percent" in given:
+            yield "train.total_percent has no meaning; use total_steps, _epochs or _examples"
+
+
+def _relations(config: ConfigDict) -> Iterable[str]:
+    c = config
+    if c.model.heads > 0 and c.model.width % c.model.heads:
+        yield (
+            f"model.heads {c.model.heads} does not divide model.width {c.model.width}; "
+            "change one of them"
+        )
+    for name, length in (("data.length", c.data.length), ("eval.length", c.eval.length)):
+        if length > c.model.max_length:
+            yield (
+                f"{name} {length} is above the position table, model.max_length "
+                f"{c.model.max_length}; shorten the rows or raise model.max_length"
+            )
+        if length < 4:
+            yield f"{name} is {length}; a row needs 4 tokens or more to hold [CLS], text and [SEP]"
+    if c.train.accumulation > 0 and c.train.batch_size % c.train.accumulation:
+        yield (
+            f"train.batch_size {c.train.batch_size} is not divisible by train.accumulation "
+            f"{c.train.accumulation}; change one of them"
+        )
+    if c.masking.mask_token_rate + c.masking.random_token_rate > 1 + 1e-6:
+        yield (
+            f"masking.mask_token_rate {c.masking.mask_token_rate} and masking.random_token_rate "
+            f"{c.masking.random_token_rate} add up to more than 1; the rest is kept unchanged"
+        )
+    if c.data.vocabulary_size < 16:
+        yield f"data.vocabulary_size is {c.data.vocabulary_size}; it must be 16 or more"
+    yield from _slots(config)
+
+
+def _slots(config: ConfigDict) -> Iterable[str]:
+    slots, rate, count = (config.masking[n] for n in ("mask_selection_length", "rate", "count"))
+    length = config.data.length
+    if slots is None or not 0 <= rate <= 1 or count not in CHOICES["masking.count"]:
+        return
+    if slots < (needed := required_slots(rate, length, count)):
+        yield (
+            f"masking.mask_selection_length {slots} is too small: data.length {length} at "
+            f"masking.rate {rate} needs {needed}; raise it or leave it None"
+        )
