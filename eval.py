@@ -37,7 +37,7 @@ def run(
 
     console = make_console()
     exp = experiment.build(from_flat(fields), say=console.print)
-    experiment.keep_tokenizer(workdir, exp.tokenizer)
+    experiment.keep_text(workdir, exp.text)
     step, params = experiment.restore_params(exp, workdir, step=step)
     if fill:
         print_fills(console, exp.fill, params, fill, top_k=top_k)

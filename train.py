@@ -28,7 +28,7 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
 
         # jax takes a second or two to import: not before the config is known to be sound.
         from mlm import experiment
-        from mlm.describe import describe
+        from mlm.describe import describe, environment
         from mlm.evaluation.report import print_evaluation, print_fills
         from mlm.training import train
 
@@ -43,8 +43,9 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
 
         experiment.check_devices(config)
         exp = experiment.build(config, say=console.print)
-        experiment.keep_tokenizer(workdir, exp.tokenizer)
+        experiment.keep_text(workdir, exp.text)
         write_json(workdir / "config.json", flat(config))
+        write_json(workdir / "environment.json", environment())
         describe(console, config, exp, workdir)
         outcome = train(exp.run, workdir)
         if outcome.exit_code:

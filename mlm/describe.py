@@ -1,6 +1,7 @@
 """The first lines of a run: what it was made of, so that a log alone says how to repeat it."""
 
 import json
+import os
 import platform
 from importlib.metadata import version
 from pathlib import Path
@@ -17,20 +18,27 @@ from mlm.models import create_abstract
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
 
 
+def environment() -> dict[str, object]:
+    """Versions and devices of this process, for `environment.json`."""
+    devices = jax.devices()
+    return {
+        "python": platform.python_version(),
+        "packages": {name: version(name) for name in PACKAGES},
+        "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
+        "processes": jax.process_count(),
+        "cores": os.cpu_count(),
+    }
+
+
 def describe(console: Console, config: ConfigDict, exp: Experiment, workdir: Path) -> None:
     """Prints config, versions, devices, text and parameters."""
     for section, fields in config.to_dict().items():
         console.print(f"config.{section}: {json.dumps(fields)}", markup=False, soft_wrap=True)
-    versions = "  ".join(f"{name} {version(name)}" for name in PACKAGES)
-    console.print(f"python {platform.python_version()}  {versions}")
-    devices = jax.devices()
-    console.print(
-        f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform}), "
-        f"{jax.process_count()} process(es)",
-    )
+    console.print("  ".join(f"{name}: {value}" for name, value in environment().items()))
     train, heldout = exp.text.train, exp.text.heldout
     console.print(
-        f"text {train.documents:,} documents, {train.token_count:,} tokens to train on; "
+        f"text {exp.text.folder}\n"
+        f"     {train.documents:,} documents, {train.token_count:,} tokens to train on; "
         f"{heldout.documents:,} documents, {heldout.token_count:,} tokens held out\n"
         f"rows {len(exp.rows):,} of {exp.rows.length} tokens ({config.data.rows}), "
         f"{useful_share(exp.rows):.3f} of their slots hold text; "

@@ -30,6 +30,7 @@ from mlm.training.loop import Run
 from mlm.training.optimizer import OptimizerSettings, make_optimizer, make_schedule
 from mlm.training.sharding import by_row, make_mesh, put_batch, replicated
 from mlm.training.step import Batch, MaskCounts, make_init_state, make_train_step
+from mlm.training.workdir import read_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,16 +160,27 @@ def prepare_text(
     return prepare(settings, folder, cache_dir=_cache_dir(config), say=say)
 
 
-def keep_tokenizer(workdir: Path, tokenizer: Tokenizer) -> None:
-    """Stores the tokenizer with the run; raises CheckpointError if the run began with another."""
-    file = workdir / "tokenizer.json"
-    if not file.exists():
-        tokenizer.save(file)
-    elif (stored := load_tokenizer(file)).hash != tokenizer.hash:
-        raise CheckpointError(
-            f"the run in {workdir} began with tokenizer {stored.hash[:12]}, its text now has "
-            f"{tokenizer.hash[:12]}; give the text and tokenizer back, or choose another --workdir"
-        )
+def keep_text(workdir: Path, text: PreparedText) -> None:
+    """Stores the tokenizer and where the text is from with the run: tokenizer.json, text.json.
+
+    Raises:
+      CheckpointError: the run began with another tokenizer or another text.
+    """
+    facts = {"fingerprint": text.train.fingerprint, "source": text.train.meta["source"]}
+    stored = read_json(workdir / "text.json")
+    if stored is None:
+        text.tokenizer.save(workdir / "tokenizer.json")
+        write_json(workdir / "text.json", facts)
+        return
+    began_with = load_tokenizer(workdir / "tokenizer.json").hash, stored["fingerprint"]
+    for name, old, new in zip(
+        ("tokenizer", "text"), began_with, (text.tokenizer.hash, facts["fingerprint"]), strict=True
+    ):
+        if old != new:
+            raise CheckpointError(
+                f"the run in {workdir} began with {name} {old[:12]}, it is {new[:12]} now; give "
+                "the text and tokenizer back, or choose another --workdir"
+            )
 
 
 def restore_params(exp: Experiment, workdir: Path, *, step: int | None = None) -> tuple[int, dict]:

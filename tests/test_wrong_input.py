@@ -1,6 +1,7 @@
 """Wrong input on purpose: one `error:` line with value, rule and way out, and the exit code."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -158,10 +159,18 @@ def test_a_store_and_a_tokenizer_that_did_not_make_it(run, tmp_path):
 # ---- checkpoints: 4 ------------------------------------------------------------------------------
 
 
-def test_a_run_that_began_with_another_tokenizer(run, tmp_path):
+def test_a_run_that_began_with_another_tokenizer_or_text(run, tmp_path):
     (tmp_path / "run").mkdir()
+    store = tmp_path / "store"
+    assert run(commands, "prepare", f"--out={store}") == (0, [])
+    fingerprint = json.loads((store / "train/meta.json").read_text())["fingerprint"]
+    text = tmp_path / "run/text.json"
     other = other_tokenizer(tmp_path / "run/tokenizer.json")
-    refused(run(train_script), 4, str(tmp_path / "run"), other.hash[:12], "another --workdir")
+    text.write_text(json.dumps({"fingerprint": fingerprint}))
+    refused(run(train_script), 4, str(tmp_path / "run"), f"tokenizer {other.hash[:12]}")
+    shutil.copy(store / "tokenizer.json", tmp_path / "run/tokenizer.json")
+    text.write_text(json.dumps({"fingerprint": "another text"}))
+    refused(run(train_script), 4, "began with text another text", "another --workdir")
 
 
 def test_eval_without_a_run_and_without_a_checkpoint(run, tiny, tmp_path):

@@ -19,7 +19,12 @@ class ProgressDisplay:
             TextColumn("{task.completed}/{task.total}"),
             TextColumn("{task.fields[eta]}"),
         )
-        self.bar = Progress(*columns, console=self.console, disable=not self.console.is_terminal)
+        self.bar = Progress(
+            *columns,
+            console=self.console,
+            refresh_per_second=2,
+            disable=not self.console.is_terminal,
+        )
         self.task = self.bar.add_task("", completed=start, total=total, eta="compiling")
 
     def start_clock(self) -> None:
