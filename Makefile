@@ -18,7 +18,7 @@ setup: $(VENV)/.ready
 train: $(VENV)/.ready
 	$(BIN)/python train.py --config=configs/quickstart.py --workdir=runs/quickstart
 
-# One thread pool per test process and a warm compilation cache keep the suite short.
+# Compiled steps are kept in .cache, so a second run of the suite is shorter.
 test: $(VENV)/.ready-dev
 	JAX_PLATFORMS=cpu JAX_COMPILATION_CACHE_DIR=$(CACHE)/jax $(BIN)/python -m pytest
 
@@ -36,7 +36,8 @@ picture: $(VENV)/.ready-dev
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	  echo "error: $(PYTHON) cannot make a virtual environment; install its venv package" >&2; exit 2; }
 
 $(VENV)/.ready: requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements.txt

@@ -1,16 +1,18 @@
 """Evaluates a run: `python eval.py --workdir=DIR [--step=N] [--fill="The [MASK] ..."]`.
 
-Without --fill it measures the frozen-mask losses of the newest checkpoint and writes eval.json.
+Without --fill it measures the frozen-mask losses of a checkpoint, the newest by default, and
+writes eval.json (eval-N.json for an older one).
 """
 
 import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlm.cli import Parser, make_console, run_command
+from mlm.cli import Parser, run_command
 from mlm.config import from_flat
+from mlm.console import make_console
 from mlm.errors import CheckpointError
-from mlm.training.workdir import read_json, write_json
+from mlm.training.workdir import read_json, saved_steps, write_json
 
 
 def main(argv: Sequence[str]) -> None:
@@ -28,22 +30,32 @@ def run(
 ) -> None:
     """Completes the texts of `fill`, or without any evaluates into `workdir`/eval.json."""
     workdir = Path(workdir)
-    fields = read_json(workdir / "config.json")
-    if fields is None:
-        raise CheckpointError(f"--workdir {workdir} holds no run of train.py (no config.json)")
+    config = read_json(workdir / "config.json")
+    steps = saved_steps(workdir / "checkpoints")
+    if config is None or not steps:
+        raise CheckpointError(
+            f"--workdir {workdir} holds no checkpoint of a run; train one with train.py first"
+        )
+    if step is not None and step not in steps:
+        raise CheckpointError(
+            f"--workdir {workdir} has no checkpoint {step}; it has {', '.join(map(str, steps))}"
+        )
+    step = steps[-1] if step is None else step
+    config = from_flat(config)
 
     from mlm import experiment
     from mlm.evaluation.report import print_evaluation, print_fills
 
     console = make_console()
-    exp = experiment.build(from_flat(fields), say=console.print)
-    experiment.keep_text(workdir, exp.text)
-    step, params = experiment.restore_params(exp, workdir, step=step)
     if fill:
-        print_fills(console, exp.fill, params, fill, top_k=top_k)
+        fill_mask, params = experiment.load_fill(config, workdir, step)
+        print_fills(console, fill_mask, params, fill, top_k=top_k)
         return
-    evaluation = exp.run.evaluate(params)
-    write_json(workdir / "eval.json", {"step": step, "masks": evaluation})
+    exp = experiment.build(config, say=console.print)
+    experiment.keep_text(workdir, exp.text)
+    evaluation = exp.run.evaluate(experiment.restore_params(exp.model, workdir, step))
+    name = "eval.json" if step == steps[-1] else f"eval-{step}.json"
+    write_json(workdir / name, {"step": step, "masks": evaluation})
     print_evaluation(console, evaluation, step=step)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from mlm.cli import Parser, make_console, parse_with_config, run_command
+from mlm.cli import Parser, parse_with_config, run_command
 from mlm.config import flat
+from mlm.console import make_console
 from mlm.training.workdir import check_config, locked_workdir, read_json, write_json
 
 
@@ -22,32 +23,31 @@ def main(argv: Sequence[str]) -> int:
 
 
 def run(config: ConfigDict, workdir: str | Path) -> int:
-    """Trains, evaluates and reports into `workdir`; returns the exit code (0, 130 or 143)."""
+    """Trains, evaluates and reports into `workdir`; 0, or 130 / 143 if a signal stopped it."""
     with locked_workdir(workdir) as workdir:
         check_config(workdir, flat(config))
 
         # jax takes a second or two to import: not before the config is known to be sound.
         from mlm import experiment
-        from mlm.describe import describe, environment
+        from mlm.describe import environment, print_config, print_experiment
         from mlm.evaluation.report import print_evaluation, print_fills
-        from mlm.training import train
+        from mlm.training.loop import train_in
 
         console = make_console()
-        status, stored = read_json(workdir / "status.json"), read_json(workdir / "eval.json")
-        if status and stored and status["state"] == "complete":
-            print_evaluation(console, stored["masks"], step=stored["step"])
-            console.print(
-                f"the run in {workdir} is complete; choose another --workdir for a new one"
-            )
+        if result := _finished(workdir):
+            print_evaluation(console, result["masks"], step=result["step"])
+            console.print(f"the run in {workdir} is complete; choose another --workdir for more")
             return 0
 
+        print_config(console, config)
         experiment.check_devices(config)
         exp = experiment.build(config, say=console.print)
         experiment.keep_text(workdir, exp.text)
-        write_json(workdir / "config.json", flat(config))
+        print_experiment(console, exp)
+        console.print(f"workdir {workdir}")
         write_json(workdir / "environment.json", environment())
-        describe(console, config, exp, workdir)
-        outcome = train(exp.run, workdir)
+        write_json(workdir / "config.json", exp.run.config)
+        outcome = train_in(workdir, exp.run)
         if outcome.exit_code:
             console.print(f"stopped and saved at step {outcome.step}; the same command continues")
             return outcome.exit_code
@@ -57,6 +57,14 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
         print_fills(console, exp.fill, outcome.state.params, config.eval.fill)
         console.print(f"the run lies in {workdir}: eval.json, metrics.jsonl, checkpoints/")
         return 0
+
+
+def _finished(workdir: Path) -> dict | None:
+    """The evaluation of a run that is complete, None if there is something left to do."""
+    status, result = read_json(workdir / "status.json"), read_json(workdir / "eval.json")
+    if status and result and status["state"] == "complete" and status["step"] == result["step"]:
+        return result
+    return None
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from configs import default
 
 def get_config():
     config = default.get_config()
-    config.unlock()
     config.data.vocabulary_size = 30_522
     config.data.length = 512
     config.model.layers = 6
@@ -28,4 +27,4 @@ def get_config():
     config.train.batch_size = 256
     config.eval.length = 512
     config.eval.batch_size = 64
-    return config.lock()
+    return config

@@ -7,7 +7,6 @@ import traceback
 from collections.abc import Callable, Sequence
 
 from ml_collections import ConfigDict
-from rich.console import Console
 
 from mlm.config import apply_overrides, load_config
 from mlm.errors import ConfigError, MlmError
@@ -51,17 +50,11 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> int:
     except MlmError as error:
         return _report(str(error), error.exit_code, verbose)
     except KeyboardInterrupt:
-        return _report("interrupted before the training loop; nothing was lost", 130, verbose)
+        return _report("interrupted", 130, verbose)
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             raise
-        return _report(f"cannot write {error.filename}: {error.strerror}", 7, verbose)
-
-
-def make_console() -> Console:
-    """Where results are printed: as wide as the terminal, wide enough for tables in a log."""
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=120, soft_wrap=True)
+        return _report(f"{error.filename or 'output'}: {error.strerror}", 7, verbose)
 
 
 def _report(message: str, exit_code: int, verbose: bool) -> int:

@@ -37,6 +37,8 @@ def load_config(path: str) -> ConfigDict:
     try:
         spec.loader.exec_module(module)
         config = module.get_config()
+        if not isinstance(config, ConfigDict):
+            raise TypeError(f"get_config() returned {type(config).__name__}")
     except Exception as error:
         raise ConfigError(
             f"--config is {path}: {type(error).__name__}: {error}; it must be a Python file with a "
@@ -56,7 +58,7 @@ def apply_overrides(config: ConfigDict, overrides: Mapping[str, object]) -> None
     problems = []
     for name, value in overrides.items():
         try:
-            _set(config, name, _literal(value) if isinstance(value, str) else value)
+            _set(config, name, value)
         except ConfigError as error:
             problems += error.problems
     if problems:
@@ -67,10 +69,10 @@ def flat(config: ConfigDict) -> dict[str, object]:
     """All fields by dotted name."""
     fields = {}
     for name, value in config.items():
-        if isinstance(value, ConfigDict):
+        if isinstance(value, ConfigDict) and value:
             fields |= {f"{name}.{rest}": leaf for rest, leaf in flat(value).items()}
         else:
-            fields[name] = value
+            fields[name] = {} if isinstance(value, ConfigDict) else value
     return fields
 
 
@@ -114,15 +116,17 @@ def _set(config: ConfigDict, name: str, value: object) -> None:
     for part in path:
         section = section.get(part) if isinstance(section, ConfigDict) else None
     if not isinstance(section, ConfigDict):
-        raise ConfigError(_unknown(config, name))
+        raise ConfigError(unknown_field(config, name))
+    if isinstance(value, str) and not isinstance(section.get(leaf), str):
+        value = _literal(value)
     if ".".join(path) in OPEN_SECTIONS:
-        with section.unlocked():
+        with section.unlocked(), section.ignore_type():
             section[leaf] = value
         return
     if leaf not in section:
         sibling = _sibling(section, leaf)
         if not sibling:
-            raise ConfigError(_unknown(config, name))
+            raise ConfigError(unknown_field(config, name))
         with section.unlocked():
             del section[sibling]
             section[leaf] = float(value) if is_number(value) else value
@@ -158,8 +162,9 @@ def suffixes(section: ConfigDict, stem: str) -> dict[str, float]:
     return {s: section[f"{stem}_{s}"] for s in SUFFIXES if f"{stem}_{s}" in section}
 
 
-def _unknown(config: ConfigDict, name: str) -> str:
-    known = list(flat(config))
+def unknown_field(config: ConfigDict, name: str) -> str:
+    """What to say of a field that no config has, with the closest one that this config has."""
+    known = [field for field in flat(config) if field != name]
     close = difflib.get_close_matches(name, known, n=1, cutoff=0.6) or [
         field for field in known if field.split(".")[-1] == name.split(".")[-1]
     ]

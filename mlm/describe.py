@@ -4,7 +4,6 @@ import json
 import os
 import platform
 from importlib.metadata import version
-from pathlib import Path
 
 import jax
 from ml_collections import ConfigDict
@@ -30,23 +29,26 @@ def environment() -> dict[str, object]:
     }
 
 
-def describe(console: Console, config: ConfigDict, exp: Experiment, workdir: Path) -> None:
-    """Prints config, versions, devices, text and parameters."""
+def print_config(console: Console, config: ConfigDict) -> None:
+    """Every field, a line per section."""
     for section, fields in config.to_dict().items():
-        console.print(f"config.{section}: {json.dumps(fields)}", markup=False, soft_wrap=True)
+        console.print(f"config.{section}: {json.dumps(fields)}", soft_wrap=True)
+
+
+def print_experiment(console: Console, exp: Experiment) -> None:
+    """Versions, devices, text, rows and parameters."""
     console.print("  ".join(f"{name}: {value}" for name, value in environment().items()))
     train, heldout = exp.text.train, exp.text.heldout
+    epochs = exp.run.total_steps * exp.run.slots / exp.rows.length / len(exp.rows)
     console.print(
         f"text {exp.text.folder}\n"
         f"     {train.documents:,} documents, {train.token_count:,} tokens to train on; "
         f"{heldout.documents:,} documents, {heldout.token_count:,} tokens held out\n"
-        f"rows {len(exp.rows):,} of {exp.rows.length} tokens ({config.data.rows}), "
+        f"rows {len(exp.rows):,} of {exp.rows.length} tokens ({exp.rows.mode}), "
         f"{useful_share(exp.rows):.3f} of their slots hold text; "
-        f"{exp.run.total_steps * config.train.batch_size / len(exp.rows):.1f} epochs "
-        f"in {exp.run.total_steps:,} steps",
+        f"{epochs:.1f} epochs in {exp.run.total_steps:,} steps"
     )
     console.print(parameter_table(create_abstract(exp.model)[1]))
-    console.print(f"workdir {workdir}")
 
 
 def parameter_table(params: dict) -> Table:

@@ -16,14 +16,15 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mlm import models
-from mlm.config import STANDARD_RATE, duration, mask_slots
-from mlm.data import Rows, locate, make_batch_at, make_rows, read_rows, token_counts
+from mlm.config import STANDARD_RATE, duration, flat, mask_slots
+from mlm.data import ORDER_VERSION, Rows, locate, make_batch_at, make_rows, read_rows, token_counts
 from mlm.data.prepare import PreparedText, TextSettings, default_cache_dir, open_prepared, prepare
 from mlm.errors import CheckpointError, ConfigError
-from mlm.evaluation.fill_mask import make_fill_mask
+from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
 from mlm.evaluation.frozen import EvalRows, make_evaluate, unigram_log_probs
 from mlm.masking import MaskingSpec, mask_tokens, required_slots, row_keys
 from mlm.masking.transform import selectable_positions
+from mlm.rules import validate
 from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.checkpoint import checkpoints_in
 from mlm.training.loop import Run
@@ -62,12 +63,13 @@ class Experiment:
 
 
 def build(config: ConfigDict, *, say: Callable = print) -> Experiment:
-    """The experiment that a checked config describes; prepares its text if need be.
+    """The experiment that a config describes; prepares its text if need be.
 
     Raises:
-      ConfigError: the optimizer does not take its settings.
+      ConfigError: the config cannot work, or the optimizer does not take its arguments.
       DataError: the text, the tokenizer or the store cannot be used.
     """
+    validate(config)
     mesh = make_mesh()
 
     # ---- text and rows ---------------------------------------------------------------------------
@@ -124,15 +126,18 @@ def build(config: ConfigDict, *, say: Callable = print) -> Experiment:
         put=functools.partial(put_batch, mesh),
         evaluate=_make_evaluate(config, text, heldout_rows, apply, mesh),
         total_steps=total,
-        log_every=config.log.every_steps,
+        log_every=steps(config.log, "every", total=total),
         eval_every=steps(config.eval, "every", total=total),
         save_every=steps(config.checkpoint, "every", total=total),
         slots=config.train.batch_size * config.data.length,
         keep_last=config.checkpoint.keep_last,
         keep_best=config.checkpoint.keep_best,
         tensorboard=config.log.tensorboard,
+        config=flat(config),
     )
     fill = make_fill_mask(apply, text.tokenizer, length=config.model.max_length)
+    for prompt in config.eval.fill:  # found now rather than at the end of the run
+        check_prompt(text.tokenizer, prompt, config.model.max_length)
     return Experiment(text, rows, heldout_rows, model, apply, fill, mesh, run)
 
 
@@ -153,6 +158,11 @@ def prepare_text(
     """Tokenizer and token stores of `config.data`; raises DataError if they do not go together."""
     data = config.data
     if data.store:
+        if folder:
+            raise ConfigError(
+                f"data.store {data.store} is prepared already and --out {folder} would stay empty; "
+                "give one of them"
+            )
         given = load_tokenizer(data.tokenizer, lowercase=data.lowercase) if data.tokenizer else None
         return open_prepared(Path(data.store), tokenizer=given)
     names = (field.name for field in dataclasses.fields(TextSettings))
@@ -166,48 +176,48 @@ def keep_text(workdir: Path, text: PreparedText) -> None:
     Raises:
       CheckpointError: the run began with another tokenizer or another text.
     """
-    facts = {"fingerprint": text.train.fingerprint, "source": text.train.meta["source"]}
+    facts = {
+        "text": text.train.fingerprint,
+        "order": ORDER_VERSION,
+        "source": text.train.meta["source"],
+    }
     stored = read_json(workdir / "text.json")
     if stored is None:
         text.tokenizer.save(workdir / "tokenizer.json")
         write_json(workdir / "text.json", facts)
         return
-    began_with = load_tokenizer(workdir / "tokenizer.json").hash, stored["fingerprint"]
-    for name, old, new in zip(
-        ("tokenizer", "text"), began_with, (text.tokenizer.hash, facts["fingerprint"]), strict=True
+    stored["tokenizer"] = load_tokenizer(workdir / "tokenizer.json").hash
+    for name, now in (
+        ("tokenizer", text.tokenizer.hash),
+        ("text", facts["text"]),
+        ("order", ORDER_VERSION),
     ):
-        if old != new:
+        if stored[name] != now:
             raise CheckpointError(
-                f"the run in {workdir} began with {name} {old[:12]}, it is {new[:12]} now; give "
-                "the text and tokenizer back, or choose another --workdir"
+                f"the run in {workdir} began with {name} {str(stored[name])[:12]}, it is "
+                f"{str(now)[:12]} now; give the text and tokenizer back, or choose another "
+                "--workdir"
             )
 
 
-def restore_params(exp: Experiment, workdir: Path, *, step: int | None = None) -> tuple[int, dict]:
-    """A step and its params from the run in `workdir`; by default the newest.
+def restore_params(model: models.DistilBertConfig, workdir: Path, step: int) -> dict:
+    """The params of a saved step; raises CheckpointError if they cannot be read."""
+    everywhere = replicated(make_mesh())
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
+        models.create_abstract(model)[1],
+    )
+    with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
+        return checkpoints.restore_params(step, like)
 
-    Raises:
-      CheckpointError: there is no such checkpoint, or it cannot be read.
-    """
-    folder = workdir / "checkpoints"
-    if not folder.is_dir():
-        raise CheckpointError(f"{folder} does not exist: the run has saved no checkpoint yet")
-    with checkpoints_in(folder, read_only=True) as checkpoints:
-        steps = checkpoints.steps()
-        if not steps or (step is not None and step not in steps):
-            raise CheckpointError(
-                f"{folder} holds no checkpoint {step or ''}; it has "
-                f"{', '.join(map(str, steps)) or 'none'}"
-            )
-        step = steps[-1] if step is None else step
-        like = jax.eval_shape(exp.run.init_state).params
-        like = jax.tree.map(
-            lambda leaf: jax.ShapeDtypeStruct(
-                leaf.shape, leaf.dtype, sharding=replicated(exp.mesh)
-            ),
-            like,
-        )
-        return step, checkpoints.restore_params(step, like)
+
+def load_fill(config: ConfigDict, workdir: Path, step: int) -> tuple[Callable, dict]:
+    """`fill` and the params of a saved step, from the workdir alone: no corpus is needed."""
+    tokenizer = load_tokenizer(workdir / "tokenizer.json")
+    model = model_config(config, tokenizer.vocabulary_size)
+    apply = functools.partial(models.apply, models.create_abstract(model)[0])
+    fill = make_fill_mask(apply, tokenizer, length=config.model.max_length)
+    return fill, restore_params(model, workdir, step)
 
 
 def model_config(config: ConfigDict, vocabulary_size: int) -> models.DistilBertConfig:
@@ -248,7 +258,8 @@ def mask_batch(
 def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) -> Callable:
     """Evaluation on masks that no training setting changes, so that runs can be compared."""
     special = text.tokenizer.special
-    rates = tuple(sorted({STANDARD_RATE, config.masking.rate} - {0.0}))
+    # The standard rate first: it decides which checkpoint is best.
+    rates = tuple(dict.fromkeys(r for r in (STANDARD_RATE, config.masking.rate) if r > 0))
     spec = MaskingSpec(
         vocabulary_size=text.tokenizer.vocabulary_size,
         mask_token_id=special.mask,

@@ -1,21 +1,23 @@
 """What a config must satisfy, as far as it can be known without text, devices or jax."""
 
 import math
+import re
 from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
-from mlm.config import SUFFIXES, flat, is_number, suffixes
+from mlm.config import SUFFIXES, flat, is_number, suffixes, unknown_field
 from mlm.errors import ConfigError
 from mlm.masking import required_slots
 
 POSITIVE = (
     "data.length data.vocabulary_size model.layers model.width model.heads model.hidden "
     "model.max_length model.head_epsilon optimizer.learning_rate train.batch_size "
-    "train.accumulation log.every_steps checkpoint.keep_last eval.length eval.batch_size "
+    "train.accumulation checkpoint.keep_last eval.length eval.batch_size "
     "eval.max_examples"
 ).split()
-NOT_NEGATIVE = ("seed", "eval.seed", "optimizer.clip_norm", "checkpoint.keep_best")
+NOT_NEGATIVE = ("optimizer.clip_norm", "checkpoint.keep_best")
+SEEDS = ("seed", "eval.seed")
 SHARES = ("masking.rate", "masking.mask_token_rate", "masking.random_token_rate")
 BELOW_ONE = ("model.dropout", "model.attention_dropout")
 TEXTS = ("data.corpus", "data.tokenizer", "data.store", "data.cache_dir", "optimizer.name")
@@ -28,17 +30,31 @@ CHOICES = {
     "optimizer.schedule": ("linear", "cosine", "constant"),
 }
 
-REQUIRED = {*POSITIVE, *NOT_NEGATIVE, *SHARES, *BELOW_ONE, *TEXTS, *CHOICES}
+REQUIRED = {*POSITIVE, *NOT_NEGATIVE, *SEEDS, *SHARES, *BELOW_ONE, *TEXTS, *CHOICES}
 REQUIRED |= {"data.heldout_fraction", "data.lowercase", "masking.select_unknown", "log.tensorboard"}
 REQUIRED |= {"masking.mask_selection_length", "eval.fill"}
+DURATIONS = (
+    ("train", "total"),
+    ("optimizer", "warmup"),
+    ("log", "every"),
+    ("checkpoint", "every"),
+    ("eval", "every"),
+)
+OTHER_FIELDS = re.compile(
+    r"optimizer\.args(\..*)?|"
+    + "|".join(rf"{s}\.{stem}_({'|'.join(SUFFIXES)})" for s, stem in DURATIONS)
+)
 
 
 def validate(config: ConfigDict) -> None:
     """Raises ConfigError with one line for every problem of the config."""
-    missing = sorted(REQUIRED - set(flat(config)))
+    names = set(flat(config))
+    missing = sorted(REQUIRED - names)
     if missing:
         raise ConfigError(*(f"the config lacks {m}; see configs/default.py" for m in missing))
-    problems = [p for check in (_numbers, _choices, _durations, _relations) for p in check(config)]
+    unknown = (n for n in sorted(names - REQUIRED) if not OTHER_FIELDS.fullmatch(n))
+    problems = [unknown_field(config, name) for name in unknown]
+    problems += [p for check in (_numbers, _choices, _durations, _relations) for p in check(config)]
     if problems:
         raise ConfigError(*problems)
 
@@ -51,6 +67,8 @@ def _numbers(config: ConfigDict) -> Iterable[str]:
     rules = [(POSITIVE, lambda v: v > 0, "above 0"), (NOT_NEGATIVE, lambda v: v >= 0, "0 or more")]
     rules += [(SHARES, lambda v: 0 <= v <= 1, "between 0 and 1")]
     rules += [(BELOW_ONE, lambda v: 0 <= v < 1, "from 0 to below 1")]
+    # jax.random.key keeps the lower 32 bits, so larger seeds would share them.
+    rules += [(SEEDS, lambda v: 0 <= v < 2**32, "from 0 to 2**32 - 1")]
     rules += [(("data.heldout_fraction",), lambda v: 0 < v < 1, "above 0 and below 1")]
     for names, holds, rule in rules:
         for name in names:
@@ -66,12 +84,7 @@ def _choices(config: ConfigDict) -> Iterable[str]:
 
 
 def _durations(config: ConfigDict) -> Iterable[str]:
-    for section, stem in (
-        ("train", "total"),
-        ("optimizer", "warmup"),
-        ("checkpoint", "every"),
-        ("eval", "every"),
-    ):
+    for section, stem in DURATIONS:
         given = suffixes(config[section], stem)
         names = " and ".join(f"{section}.{stem}_{s}" for s in given)
         if len(given) != 1:
@@ -79,12 +92,16 @@ def _durations(config: ConfigDict) -> Iterable[str]:
                 f"{section}.{stem} is given {len(given)} times ({names or 'not at all'}); write "
                 f"exactly one of {', '.join(f'{stem}_{s}' for s in SUFFIXES)}"
             )
-        elif not is_number([*given.values()][0]):
-            yield f"{names} is {[*given.values()][0]!r}; give a number"
-        elif [*given.values()][0] < 0 or (stem != "warmup" and [*given.values()][0] == 0):
-            yield f"{names} is {[*given.values()][0]}; it must be above 0"
-        elif stem == "total" and "percent" in given:
+            continue
+        [(suffix, value)] = given.items()
+        if not is_number(value):
+            yield f"{names} is {value!r}; give a number"
+        elif value < 0 or (stem != "warmup" and value == 0):
+            yield f"{names} is {value}; it must be above 0"
+        elif suffix == "percent" and stem == "total":
             yield "train.total_percent has no meaning; use total_steps, _epochs or _examples"
+        elif suffix == "percent" and value > 100:
+            yield f"{names} is {value}; it must be at most 100"
 
 
 def _relations(config: ConfigDict) -> Iterable[str]:
@@ -114,13 +131,16 @@ def _relations(config: ConfigDict) -> Iterable[str]:
         )
     if c.data.vocabulary_size < 16:
         yield f"data.vocabulary_size is {c.data.vocabulary_size}; it must be 16 or more"
+    for text in c.eval.fill:
+        if "[MASK]" not in str(text):
+            yield f"eval.fill has {text!r}, without [MASK]; write [MASK] where a token is missing"
     yield from _slots(config)
 
 
 def _slots(config: ConfigDict) -> Iterable[str]:
     slots, rate, count = (config.masking[n] for n in ("mask_selection_length", "rate", "count"))
     length = config.data.length
-    if slots is None or not 0 <= rate <= 1 or count not in CHOICES["masking.count"]:
+    if slots is None or length < 1 or not 0 <= rate <= 1 or count not in CHOICES["masking.count"]:
         return
     if slots < (needed := required_slots(rate, length, count)):
         yield (

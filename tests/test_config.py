@@ -68,6 +68,21 @@ def test_all_wrong_overrides_are_reported_at_once(config):
 def test_arguments_of_the_optimizer_are_free(config):
     apply_overrides(config, {"optimizer.args.momentum": "0.9", "optimizer.args.b1": "None"})
     assert config.optimizer.args.momentum == 0.9 and config.optimizer.args.b1 is None
+    apply_overrides(config, {"optimizer.args.b2": "abc"})  # the optimizer will complain
+    assert config.optimizer.args.b2 == "abc"
+    validate(config)
+
+
+def test_text_fields_are_taken_as_they_are_typed(config):
+    apply_overrides(config, {"data.corpus": "0.10", "data.cache_dir": "None", "data.store": "1e3"})
+    assert (config.data.corpus, config.data.cache_dir, config.data.store) == ("0.10", "None", "1e3")
+
+
+def test_a_misspelt_field_in_a_config_file_is_found(config):
+    with config.unlocked():
+        config.masking.rat = 0.3
+    with pytest.raises(ConfigError, match="no field masking.rat; did you mean masking.rate"):
+        validate(config)
 
 
 @pytest.mark.parametrize(
@@ -81,7 +96,8 @@ def test_arguments_of_the_optimizer_are_free(config):
         ({"data.rows": "pack"}, "data.rows is 'pack'; choose one of packed, blocks, document"),
         ({"train.batch_size": 0}, "train.batch_size is 0; it must be above 0"),
         ({"train.batch_size": 10, "train.accumulation": 4}, "10 is not divisible by .*4"),
-        ({"seed": -1}, "seed is -1; it must be 0 or more"),
+        ({"seed": -1}, "seed is -1; it must be from 0 to"),
+        ({"seed": 2**32}, "seed is 4294967296; it must be from 0 to"),
         ({"data.heldout_fraction": 0.0}, "data.heldout_fraction is 0.0; it must be"),
         ({"masking.mask_token_rate": 0.95}, "add up to more than 1"),
         (
@@ -89,6 +105,9 @@ def test_arguments_of_the_optimizer_are_free(config):
             "5 is too small: data.length 128 at .* needs 20",
         ),
         ({"train.total_percent": 5}, "train.total_percent has no meaning"),
+        ({"optimizer.warmup_percent": 600}, "warmup_percent is 600.0; it must be at most 100"),
+        ({"data.length": -5, "masking.mask_selection_length": 3}, "data.length is -5"),
+        ({"eval.fill": ("no mask",)}, r"eval.fill has 'no mask', without \[MASK\]"),
         ({"eval.every_steps": 0}, "eval.every_steps is 0; it must be above 0"),
         ({"optimizer.warmup_percent": "x"}, "optimizer.warmup_percent is 'x'"),
     ],
@@ -122,6 +141,8 @@ def test_a_duration_may_change_its_suffix(config):
     assert "total_steps" not in config.train and config.train.total_epochs == 3.0
     validate(config)
     assert duration(config.train, "total", epoch=100, batch_size=8) == 38
+    apply_overrides(config, {"log.every_percent": "1", "eval.every_epochs": "0.5"})
+    validate(config)
 
 
 @pytest.mark.parametrize(
@@ -143,11 +164,18 @@ def test_a_flat_config_comes_back(config):
     again = from_flat(flat(config))
     assert flat(again) == flat(config)
     assert again.optimizer.args.b2 == 0.98
+    with config.unlocked():
+        config.optimizer.args = ConfigDict()
+    assert from_flat(flat(config)).optimizer.args.to_dict() == {}
 
 
 def test_a_missing_file_and_a_broken_one(tmp_path):
     with pytest.raises(ConfigError, match="no such file"):
         load_config(str(tmp_path / "none.py"))
+    nothing = tmp_path / "nothing.py"
+    nothing.write_text("def get_config():\n    pass\n")
+    with pytest.raises(ConfigError, match="TypeError: get_config.. returned NoneType"):
+        load_config(str(nothing))
     broken = tmp_path / "broken.py"
     broken.write_text("def get_config():\n    return unknown\n")
     with pytest.raises(ConfigError, match="NameError: name 'unknown' is not defined"):

@@ -68,6 +68,23 @@ def test_eval_json_has_the_promised_shape(finished):
         assert len(values["mask_hash"]) == 64
 
 
+def test_a_stale_evaluation_does_not_pass_for_the_end(finished):
+    workdir, config = finished
+    right = json.loads((workdir / "eval.json").read_text())
+    eval_script.run(workdir, step=8)
+    assert json.loads((workdir / "eval-8.json").read_text())["step"] == 8
+    assert json.loads((workdir / "eval.json").read_text()) == right
+    (workdir / "eval.json").write_text(json.dumps(right | {"step": 8}))
+    assert train_script.run(config, workdir) == 0
+    assert json.loads((workdir / "eval.json").read_text()) == right
+
+
+def test_the_standard_rate_decides_which_checkpoint_is_best(tiny):
+    exp = experiment.build(make_config(tiny, masking__rate=0.1), say=str)
+    masks = exp.run.evaluate(exp.run.init_state().params)
+    assert list(masks) == ["token@0.15", "token@0.1"]
+
+
 def test_eval_py_repeats_the_numbers(finished, capsys):
     workdir, _ = finished
     before = json.loads((workdir / "eval.json").read_text())
@@ -115,7 +132,7 @@ def test_training_settings_leave_the_frozen_masks_alone(tiny, finished):
 
 
 def test_the_loss_of_a_document_is_the_same_packed_or_alone(tiny):
-    config = make_config(tiny, data__length=64, model__max_length=64)
+    config = make_config(tiny, data__length=192, model__max_length=192)
     exp = experiment.build(config, say=str)
     params = exp.run.init_state().params
     batch = exp.run.batch_at(0)
@@ -125,13 +142,13 @@ def test_the_loss_of_a_document_is_the_same_packed_or_alone(tiny):
         for segment in np.unique(batch["segment_ids"][row])[1:]:
             at = np.flatnonzero(batch["segment_ids"][row] == segment)
             together = {name: values[row : row + 1] for name, values in batch.items()}
-            alone = np.zeros((1, 64), np.int32)
+            alone = np.zeros((1, 192), np.int32)
             alone[0, : len(at)] = batch["token_ids"][row, at]
             hidden = at[1:-1][:2]
             together = together | {"mask_positions": hidden[None]}
             single = {
                 "token_ids": alone,
-                "padding_mask": np.arange(64)[None] < len(at),
+                "padding_mask": np.arange(192)[None] < len(at),
                 "mask_positions": hidden[None] - at[0],
             }
             labels = batch["token_ids"][row, hidden]

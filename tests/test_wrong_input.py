@@ -13,6 +13,7 @@ import train as train_script
 from mlm import __main__ as commands
 from mlm.cli import run_command
 from mlm.config import apply_overrides, flat, load_config
+from mlm.data import ORDER_VERSION
 from mlm.text import load_tokenizer, train_tokenizer
 
 
@@ -92,14 +93,31 @@ def test_heads_that_do_not_divide_the_width(run):
 def test_an_unknown_optimizer_and_its_arguments(run):
     refused(run(train_script, optimizer__name="adamv"), 2, "optimizer.name is 'adamv'", "adamw")
     refused(run(train_script, optimizer__args__beta=1), 2, "optimizer.args has beta", "b1")
+    refused(run(train_script, optimizer__args__b1="abc"), 2, "optimizer.name adamw", "'abc'")
+    refused(run(train_script, optimizer__args__mask=1), 2, "optimizer.args has mask")
+    result = run(train_script, optimizer__name="lbfgs", optimizer__args__b1=None)
+    refused(result, 2, "optimizer.args has b2, eps, weight_decay")
 
 
 def test_the_workdir_of_another_config(run, tmp_path):
     workdir = tmp_path / "other"
-    workdir.mkdir()
+    (workdir / "checkpoints/5/params").mkdir(parents=True)
+    result = run(train_script, f"--workdir={workdir}")
+    refused(result, 4, str(workdir), "up to step 5", "no readable config.json")
     (workdir / "config.json").write_text(json.dumps({"seed": 9}))
     result = run(train_script, f"--workdir={workdir}")
     refused(result, 2, str(workdir), "holds a run with another config", "choose another folder")
+
+
+def test_prompts_are_checked_before_training(run):
+    refused(run(train_script, eval__fill="('no mask',)"), 2, "'no mask'", "[MASK]")
+    long = "[MASK]" + " cat" * 20
+    refused(run(train_script, eval__fill=f"('{long}',)"), 2, "has 23 tokens; the model reads 16")
+
+
+def test_a_place_for_text_that_is_prepared_already(run, tmp_path):
+    result = run(commands, "prepare", f"--out={tmp_path / 'x'}", data__store="store")
+    refused(result, 2, "data.store store is prepared already", "--out")
 
 
 def test_an_unknown_command(run):
@@ -166,25 +184,27 @@ def test_a_run_that_began_with_another_tokenizer_or_text(run, tmp_path):
     fingerprint = json.loads((store / "train/meta.json").read_text())["fingerprint"]
     text = tmp_path / "run/text.json"
     other = other_tokenizer(tmp_path / "run/tokenizer.json")
-    text.write_text(json.dumps({"fingerprint": fingerprint}))
+    facts = {"text": fingerprint, "order": ORDER_VERSION}
+    text.write_text(json.dumps(facts))
     refused(run(train_script), 4, str(tmp_path / "run"), f"tokenizer {other.hash[:12]}")
     shutil.copy(store / "tokenizer.json", tmp_path / "run/tokenizer.json")
-    text.write_text(json.dumps({"fingerprint": "another text"}))
+    text.write_text(json.dumps(facts | {"text": "another text"}))
     refused(run(train_script), 4, "began with text another text", "another --workdir")
+    text.write_text(json.dumps(facts | {"order": 0}))
+    refused(run(train_script), 4, "began with order 0", "another --workdir")
 
 
-def test_eval_without_a_run_and_without_a_checkpoint(run, tiny, tmp_path):
-    refused(run(eval_script, f"--workdir={tmp_path}", config=None), 4, "no config.json")
-    config = make_config(tiny)
-    (tmp_path / "config.json").write_text(json.dumps(flat(config)))
-    result = run(eval_script, f"--workdir={tmp_path}", config=None)
-    refused(result, 4, "saved no checkpoint yet")
-
-
-def make_config(tiny):
+def test_eval_without_a_run_without_a_checkpoint_and_with_another_step(run, tiny, tmp_path):
+    for workdir in (tmp_path, tmp_path / "none", __file__):
+        result = run(eval_script, f"--workdir={workdir}", config=None)
+        refused(result, 4, str(workdir), "holds no checkpoint of a run", "train.py")
     config = load_config("configs/default.py")
     apply_overrides(config, tiny)
-    return config
+    (tmp_path / "config.json").write_text(json.dumps(flat(config)))
+    refused(run(eval_script, f"--workdir={tmp_path}", config=None), 4, "holds no checkpoint")
+    (tmp_path / "checkpoints/5/params").mkdir(parents=True)
+    result = run(eval_script, f"--workdir={tmp_path}", "--step=4", config=None)
+    refused(result, 4, "has no checkpoint 4; it has 5")
 
 
 # ---- output: 6 and 7 -----------------------------------------------------------------------------

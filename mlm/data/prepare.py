@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
@@ -123,9 +124,12 @@ def _make(settings: TextSettings, folder: Path, name: str, say: Callable) -> Non
             train, vocabulary_size=settings.vocabulary_size, lowercase=settings.lowercase
         )
     say(f"tokenizing {len(corpus.documents)} documents into {folder}")
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     try:
-        temporary.mkdir(parents=True)
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
+    except OSError as error:
+        raise _not_writable(folder, error) from error
+    try:
         tokenizer.save(temporary / "tokenizer.json")
         source = {"corpus": settings.corpus, "text": corpus.fingerprint, **corpus.origin}
         for part, texts in (("train", train), ("heldout", heldout)):
@@ -138,15 +142,29 @@ def _make(settings: TextSettings, folder: Path, name: str, say: Callable) -> Non
                 source=source,
             )
         (temporary / "prepared.json").write_text(json.dumps({"name": name, **source}, indent=2))
-        if not folder.exists():  # another process may have made the same meanwhile
-            temporary.rename(folder)
+        _rename(temporary, folder)
+    except OutputError:
+        raise
     except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
-            "data.cache_dir or --out"
-        ) from error
+        raise _not_writable(folder, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _rename(temporary: Path, folder: Path) -> None:
+    try:
+        temporary.chmod(0o755)  # mkdtemp makes it private
+        temporary.rename(folder)
+    except OSError:
+        if not folder.is_dir():  # else another process made the same meanwhile
+            raise
+
+
+def _not_writable(folder: Path, error: OSError) -> OutputError:
+    return OutputError(
+        f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
+        "data.cache_dir or --out"
+    )
 
 
 def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:

@@ -47,15 +47,26 @@ def make_fill_mask(
     return fill
 
 
+def check_prompt(tokenizer: Tokenizer, text: str, length: int) -> list[int]:
+    """The ids of the text, [CLS] and [SEP] included.
+
+    Raises:
+      ConfigError: the text has no [MASK], or more than `length` tokens.
+    """
+    special = tokenizer.special
+    ids = [special.cls, *tokenizer.encode_prompt(text), special.sep]
+    if special.mask not in ids:
+        raise ConfigError(f"{text!r} has no [MASK]; write [MASK] where a token is to be filled in")
+    if len(ids) > length:
+        raise ConfigError(f"{text[:40]!r}... has {len(ids)} tokens; the model reads {length}")
+    return ids
+
+
 def _encode(tokenizer: Tokenizer, text: str, length: int) -> tuple[dict[str, jax.Array], int]:
     """The text as a batch of one row, and its number of [MASK]s."""
     special = tokenizer.special
-    ids = [special.cls, *tokenizer.encode_prompt(text), special.sep]
-    if len(ids) > length:
-        raise ConfigError(f"{text[:40]!r}... has {len(ids)} tokens; the model reads {length}")
+    ids = check_prompt(tokenizer, text, length)
     positions = [i for i, token in enumerate(ids) if token == special.mask]
-    if not positions:
-        raise ConfigError(f"{text!r} has no [MASK]; write [MASK] where a token is to be filled in")
     row = np.full((1, length), special.pad, np.int32)
     row[0, : len(ids)] = ids
     slots = np.zeros((1, length), np.int32)

@@ -4,7 +4,6 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 
@@ -34,7 +33,7 @@ def print_fills(
     """Each text, and below it a line of candidates for each of its [MASK]s."""
     for text in texts:
         masks = fill(params, text, top_k)
-        console.print(escape(text), style="bold")
+        console.print(text, style="bold")
         for guesses in masks:
             shown = "   ".join(f"{g.token} {g.probability:.3f}" for g in guesses)
-            console.print(f"    {escape(shown)}")
+            console.print(f"    {shown}")

@@ -73,7 +73,7 @@ def _docstrings(folder: Path) -> Iterator[str]:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")  # invalid escapes in other people's sources
                 tree = ast.parse(path.read_bytes())
-        except (SyntaxError, ValueError):
+        except (SyntaxError, ValueError, OSError):
             continue
         yield from _docstrings_below(tree)
 

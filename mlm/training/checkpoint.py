@@ -1,13 +1,13 @@
 """Checkpoints of a run, over Orbax: saved in the background, found again by the next attempt.
 
-A step's folder holds three items, so that evaluation reads `params` alone. Orbax loses a save that
-is still running when the process leaves by an exception; `checkpoints_in` therefore always waits
-and closes. Saves are atomic: a killed run leaves a temporary folder that is never listed.
+A step's folder holds items of their own, so that evaluation reads `params` alone. Orbax loses a
+save that is still running when the process leaves by an exception; `checkpoints_in` therefore
+always waits and closes. Saves are atomic: a killed run leaves a temporary folder, never listed.
 """
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import jax
@@ -16,6 +16,7 @@ from orbax.checkpoint import checkpoint_managers
 
 from mlm.errors import CheckpointError, OutputError
 from mlm.training.step import Params, TrainState
+from mlm.training.workdir import saved_steps
 
 
 class Checkpoints:
@@ -25,34 +26,47 @@ class Checkpoints:
         self._manager = manager
         self.folder = folder
 
+    def steps(self) -> list[int]:
+        """All complete checkpoints on disk, oldest first."""
+        # Not the manager's list: it names a step whose background save has failed.
+        return saved_steps(self.folder)
+
     def latest(self) -> int | None:
         """The step of the newest complete checkpoint."""
-        return self._manager.latest_step()
+        return max(self.steps(), default=None)
 
-    def steps(self) -> list[int]:
-        """All complete checkpoints, oldest first."""
-        return sorted(self._manager.all_steps())
+    def save(
+        self, step: int, state: TrainState, *, interval: Mapping[str, float], loss: float | None
+    ) -> None:
+        """Starts saving.
 
-    def save(self, step: int, state: TrainState, *, loss: float | None) -> None:
-        """Starts saving `state`; `loss` is the evaluation loss at this step, where there is one.
+        Args:
+          step: the folder's name; a step that is there already is not saved again.
+          state: the whole state.
+          interval: sums since the last log line.
+          loss: the evaluation loss at this step, where there is one.
 
         Raises:
           OutputError: this save, or the one before it, could not be written.
         """
-        if step in self.steps():
+        if step in self._manager.all_steps():
             return
         items = {
             "params": ocp.args.StandardSave(state.params),
             "opt_state": ocp.args.StandardSave(state.opt_state),
-            "step": ocp.args.JsonSave({"step": step}),
+            "interval": ocp.args.JsonSave(dict(interval)),
         }
         metrics = None if loss is None else {"loss": loss}
-        with self._as_output_error(step):
+        with self._as_output_error():
             saved = self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
         assert saved, f"orbax refused step {step}"
 
-    def restore(self, step: int, like: TrainState) -> TrainState:
-        """The state saved at `step`, with the shapes, dtypes and shardings of `like`.
+    def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, float]]:
+        """The state saved at `step`, and the sums of its unfinished log interval.
+
+        Args:
+          step: a complete checkpoint.
+          like: a state with the shapes, dtypes and shardings that are wanted.
 
         Raises:
           CheckpointError: the checkpoint cannot be read, or holds another model or optimizer.
@@ -60,10 +74,11 @@ class Checkpoints:
         args = {
             "params": ocp.args.StandardRestore(like.params),
             "opt_state": ocp.args.StandardRestore(like.opt_state),
+            "interval": ocp.args.JsonRestore(),
         }
         items = self._restore(step, args)
         number = jax.device_put(jax.numpy.int32(step), like.step.sharding)
-        return TrainState(number, items["params"], items["opt_state"])
+        return TrainState(number, items["params"], items["opt_state"]), items["interval"]
 
     def restore_params(self, step: int, like: Params) -> Params:
         """The params saved at `step`; raises CheckpointError as `restore` does."""
@@ -71,7 +86,7 @@ class Checkpoints:
 
     def wait(self) -> None:
         """Returns when the last save is on disk; raises OutputError if it could not be written."""
-        with self._as_output_error(self.latest()):
+        with self._as_output_error():
             self._manager.wait_until_finished()
 
     def _restore(self, step: int, args: dict) -> dict:
@@ -84,13 +99,14 @@ class Checkpoints:
             ) from error
 
     @contextlib.contextmanager
-    def _as_output_error(self, step: int | None) -> Iterator[None]:
+    def _as_output_error(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
             raise OutputError(
-                f"checkpoint {step} could not be written to {self.folder} ({_first_line(error)}); "
-                "free some space or choose another --workdir"
+                f"a checkpoint could not be written to {self.folder} ({_first_line(error)}), the "
+                f"newest complete one is {self.latest()}; free some space and start the same "
+                "command again"
             ) from error
 
 
@@ -109,15 +125,18 @@ def checkpoints_in(
     logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
     policies = [checkpoint_managers.LatestN(keep_last)]
     if keep_best:
-        best = checkpoint_managers.BestN(
-            get_metric_fn=lambda metrics: metrics["loss"],
-            reverse=True,
-            n=keep_best,
-            keep_checkpoints_without_metrics=False,
+        policies.append(
+            checkpoint_managers.BestN(
+                get_metric_fn=_loss,
+                reverse=True,
+                n=keep_best,
+                keep_checkpoints_without_metrics=False,
+            )
         )
-        policies.append(best)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
+        best_fn=_loss,  # without it Orbax writes no losses, and a restarted run forgets its best
+        best_mode="min",
         cleanup_tmp_directories=not read_only,
         create=not read_only,
         read_only=read_only,
@@ -127,8 +146,16 @@ def checkpoints_in(
     try:
         yield checkpoints
         checkpoints.wait()
-    finally:
-        manager.close()
+    except BaseException:
+        # Whatever ended the run is what it reports, not a save that failed besides.
+        with contextlib.suppress(Exception):
+            manager.close()
+        raise
+    manager.close()
+
+
+def _loss(metrics: Mapping[str, float]) -> float:
+    return metrics["loss"]
 
 
 def _first_line(error: Exception) -> str:

@@ -1,21 +1,21 @@
 """The training loop, told from top to bottom; everything it uses comes in as a function."""
 
+import contextlib
 import dataclasses
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
-import jax
 import numpy as np
 
 from mlm.data.prefetch import prefetch
-from mlm.errors import NonFiniteError
-from mlm.training.checkpoint import checkpoints_in
+from mlm.errors import NonFiniteError, OutputError
+from mlm.training.checkpoint import Checkpoints, checkpoints_in
 from mlm.training.metrics import Interval, MetricWriter, host
 from mlm.training.progress import ProgressDisplay
 from mlm.training.signals import stop_on_signal
 from mlm.training.step import Batch, Params, StepMetrics, TrainState
-from mlm.training.workdir import write_json
+from mlm.training.workdir import check_config, locked_workdir, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Run:
       slots: B * L, for the share of padding and tokens per second.
       keep_last, keep_best: checkpoints that stay.
       tensorboard: whether event files are written beside metrics.jsonl.
+      config: all settings by dotted name, kept in the workdir as config.json.
     """
 
     init_state: Callable[[], TrainState]
@@ -48,6 +49,7 @@ class Run:
     keep_last: int = 1
     keep_best: int = 0
     tensorboard: bool = False
+    config: Mapping[str, object] = dataclasses.field(default_factory=dict)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,7 +58,7 @@ class Outcome:
 
     step: int
     state: TrainState
-    evaluation: dict[str, dict] | None  # of this step; None if a signal came first
+    evaluation: dict[str, dict] | None  # of the last step; None if a signal came first
     exit_code: int  # 0, or 130 / 143 after a signal
 
 
@@ -67,103 +69,114 @@ def train(run: Run, workdir: str | Path) -> Outcome:
     and dropout follow from the step. SIGTERM and Ctrl-C save and return.
 
     Raises:
+      ConfigError: `workdir` holds a run with another config.
       NonFiniteError: loss or gradient is not finite; the last good checkpoint is named.
+      WorkdirLockedError: another process trains in `workdir`.
       CheckpointError, OutputError: from reading and writing checkpoints and metrics.
     """
-    workdir = Path(workdir)
-    workdir.mkdir(parents=True, exist_ok=True)
+    with locked_workdir(workdir) as workdir:
+        check_config(workdir, run.config)
+        write_json(workdir / "config.json", run.config)
+        return train_in(workdir, run)
+
+
+def train_in(workdir: Path, run: Run) -> Outcome:
+    """`train`, in a folder that this process has locked and whose config is this run's."""
     with (
         stop_on_signal() as stop,
         checkpoints_in(
             workdir / "checkpoints", keep_last=run.keep_last, keep_best=run.keep_best
         ) as checkpoints,
+        ProgressDisplay(total=run.total_steps) as display,
     ):
         # ---- where to start -------------------------------------------------------------------
-        state = run.init_state()
+        state, interval = run.init_state(), Interval(slots=run.slots)
         step = start = checkpoints.latest() or 0
         if start:
-            state = checkpoints.restore(start, like=state)
+            state, interval.sums = checkpoints.restore(start, like=state)
+            display.say(f"continuing at step {start} of {run.total_steps}")
         writer = MetricWriter(workdir, resume_step=start, tensorboard=run.tensorboard)
-        interval = Interval(slots=run.slots)
         evaluation, pending = None, None
         batches = prefetch(run.batch_at, start=start, stop=run.total_steps, put=run.put)
 
-        with ProgressDisplay(start=start, total=run.total_steps) as display:
-            if start:
-                display.say(f"continuing at step {start} of {run.total_steps}")
+        def finish_pending():
+            """Fetches the metrics of the step dispatched last, and logs its interval if due."""
+            nonlocal pending
+            if pending is None:
+                return
+            done, metrics = pending
+            pending = None
+            interval.add(done, host(metrics))
+            if done == start + 1:  # it compiled: speed and time left are measured from here
+                interval.start_clock()
+                display.start_clock(done)
+            display.advance(done)
+            if done % run.log_every == 0 or done == run.total_steps:
+                line = interval.line() | display.time_left(done)
+                writer.write(done, line)
+                display.log(done, line)
+                interval.restart()
 
-            def finish_pending():
-                """Fetches the metrics of the step dispatched last, and logs its interval if due."""
-                nonlocal pending
-                if pending is None:
-                    return
-                done, metrics = pending
-                pending = None
-                interval.add(done, host(metrics))
-                display.advance(done)
-                if done % run.log_every == 0 or done == run.total_steps:
-                    line = interval.line()
-                    writer.write(done, line)
-                    display.log(done, line)
-                    interval.restart()
-
-            try:
-                for batch in batches:
-                    # ---- one step -----------------------------------------------------------
-                    state, metrics = run.step(state, batch)
-                    # The device works on this step while the host reads the one before.
+        try:
+            for batch in batches:
+                # ---- one step -----------------------------------------------------------------
+                state, metrics = run.step(state, batch)
+                finish_pending()  # of the step before, while the device works on this one
+                step += 1
+                pending = (step, metrics)
+                if step == start + 1:
                     finish_pending()
-                    step += 1
-                    pending = (step, metrics)
-                    if step == start + 1:
-                        finish_pending()  # it compiled: not counted in speed and time left
-                        interval.start_clock()
-                        display.start_clock()
+                last, stopping = step == run.total_steps, bool(stop.signum)
 
-                    # ---- evaluate -----------------------------------------------------------
-                    evaluation = None
-                    if step % run.eval_every == 0 or step == run.total_steps:
-                        finish_pending()
-                        began = time.monotonic()
-                        evaluation = run.evaluate(state.params)
-                        writer.write(step, _flat(evaluation))
-                        display.say(f"step {step}  {_summary(evaluation)}")
-                        interval.pause(time.monotonic() - began)
+                # ---- evaluate -----------------------------------------------------------------
+                evaluation = None
+                if last or (step % run.eval_every == 0 and not stopping):
+                    finish_pending()
+                    began = time.monotonic()
+                    evaluation = run.evaluate(state.params)
+                    writer.write(step, _flat(evaluation))
+                    display.say(f"step {step}  {_summary(evaluation)}")
+                    interval.pause(time.monotonic() - began)
 
-                    # ---- save ---------------------------------------------------------------
-                    due = step % run.save_every == 0 or step == run.total_steps or stop.signum
-                    if due:
-                        finish_pending()
-                        began = time.monotonic()
-                        checkpoints.save(step, state, loss=_first_loss(evaluation))
-                        _write_status(workdir, "running", step, run.total_steps)
-                        interval.pause(time.monotonic() - began)
-                    if stop.signum:
-                        break
-                checkpoints.wait()
-            except NonFiniteError as error:
-                last = checkpoints.latest()
-                good = f"the last good checkpoint is step {last}" if last else "none was saved yet"
-                _write_status(workdir, "non-finite", step, run.total_steps)
-                raise NonFiniteError(
-                    f"{error}; {good}, in {checkpoints.folder}; a lower optimizer.learning_rate or "
-                    "optimizer.clip_norm in another workdir may help"
-                ) from None
-            finally:
-                batches.close()
-                writer.close()
+                # ---- save ---------------------------------------------------------------------
+                if last or stopping or step % run.save_every == 0:
+                    finish_pending()
+                    began = time.monotonic()
+                    loss = _first_loss(evaluation)
+                    checkpoints.save(step, state, interval=interval.sums, loss=loss)
+                    _write_status(workdir, "running", step, run.total_steps)
+                    interval.pause(time.monotonic() - began)
+                if stopping:
+                    break
+            checkpoints.wait()
+        except NonFiniteError as error:
+            _write_status(workdir, "non-finite", step, run.total_steps)
+            raise NonFiniteError(f"{error}; {_way_out(checkpoints)}") from None
+        finally:
+            batches.close()
+            writer.close()
 
-        # ---- the end -------------------------------------------------------------------------
-        if evaluation is None and not stop.signum:
+        # ---- the end --------------------------------------------------------------------------
+        complete = step == run.total_steps
+        if complete and evaluation is None:  # it was complete before
             evaluation = run.evaluate(state.params)
-        ended = "complete" if step == run.total_steps else "stopped"
-        _write_status(workdir, ended, step, run.total_steps)
-        return Outcome(step, state, evaluation, stop.exit_code)
+        _write_status(workdir, "complete" if complete else "stopped", step, run.total_steps)
+        return Outcome(step, state, evaluation, 0 if complete else stop.exit_code)
 
 
 def _write_status(workdir: Path, state: str, step: int, total: int) -> None:
-    if jax.process_index() == 0:
-        write_json(workdir / "status.json", {"state": state, "step": step, "total_steps": total})
+    write_json(workdir / "status.json", {"state": state, "step": step, "total_steps": total})
+
+
+def _way_out(checkpoints: Checkpoints) -> str:
+    with contextlib.suppress(OutputError):
+        checkpoints.wait()
+    last = checkpoints.latest()
+    good = f"the last good checkpoint is step {last}" if last else "none was saved yet"
+    return (
+        f"{good}, in {checkpoints.folder}; a lower optimizer.learning_rate or optimizer.clip_norm "
+        "in another workdir may help"
+    )
 
 
 def _flat(evaluation: dict[str, dict]) -> dict[str, float]:

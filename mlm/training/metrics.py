@@ -11,12 +11,13 @@ import numpy as np
 from mlm.errors import NonFiniteError, OutputError
 from mlm.training.step import StepMetrics
 
+SUMS = ("steps", "loss", "masked", "correct", "selectable", "overflow", "tokens")
+
 
 class Interval:
-    """Sums of the steps since the last log line.
+    """Sums of the steps since the last log line, and how long they took.
 
-    The clock runs from the end of the previous line; `pause` takes out what is not training, and
-    `start_clock` leaves the steps so far, which compiled, out of the speeds.
+    A checkpoint between two lines holds the sums, so that a resumed run writes the same line.
     """
 
     def __init__(self, *, slots: int):
@@ -24,15 +25,17 @@ class Interval:
         self.restart()
 
     def restart(self) -> None:
-        self.steps = self.untimed_steps = 0
-        self.paused, self.start = 0.0, time.monotonic()
-        self.loss = self.masked = self.correct = self.tokens = 0.0
-        self.selectable = self.overflow = 0.0
+        self.sums = dict.fromkeys(SUMS, 0.0)
+        self.timed = dict.fromkeys(SUMS, 0.0)
+        self.start_clock()
 
     def start_clock(self) -> None:
-        self.untimed_steps, self.start = self.steps, time.monotonic()
+        """From here on steps count for speeds; those before compiled, or ran before a restart."""
+        self.timed = dict.fromkeys(SUMS, 0.0)
+        self.paused, self.start = 0.0, time.monotonic()
 
     def pause(self, seconds: float) -> None:
+        """Takes time out that was not spent on training."""
         self.paused += seconds
 
     def add(self, step: int, metrics: StepMetrics) -> None:
@@ -46,41 +49,39 @@ class Interval:
                 f"non-finite loss or gradient in step {step} (loss sum {metrics.sums.loss:g}, "
                 f"gradient norm {metrics.grad_norm:g}; step {step - 1} was finite)"
             )
-        self.steps += 1
-        self.loss += float(metrics.sums.loss)
-        self.masked += float(metrics.sums.weight)
-        self.correct += float(metrics.sums.correct)
-        self.selectable += float(metrics.counts.selectable)
-        self.overflow += float(metrics.counts.overflow)
-        self.tokens += float(metrics.tokens)
+        sums, counts = metrics.sums, metrics.counts
+        values = (1, *sums, *counts, metrics.tokens)
+        for name, value in zip(SUMS, values, strict=True):
+            self.sums[name] += float(value)
+            self.timed[name] += float(value)
         self.last = metrics
 
     def line(self) -> dict[str, float]:
         """Means and rates over the interval, for `metrics.jsonl`."""
-        masked = max(self.masked, 1.0)
+        sums = self.sums
+        masked = max(sums["masked"], 1.0)
         return {
-            "train/loss": self.loss / masked,  # nats per masked token
-            "train/accuracy": self.correct / masked,
+            "train/loss": sums["loss"] / masked,  # nats per masked token
+            "train/accuracy": sums["correct"] / masked,
             "train/learning_rate": float(self.last.learning_rate),
             "train/gradient_norm": float(self.last.grad_norm),
-            "masking/realised_rate": self.masked / max(self.selectable, 1.0),
-            "masking/overflow": self.overflow,  # tokens
-            "data/padding_share": 1 - self.tokens / (self.slots * self.steps),
-            "steps": self.steps,  # that this line covers
+            "masking/realised_rate": sums["masked"] / max(sums["selectable"], 1.0),
+            "masking/overflow": sums["overflow"],  # tokens
+            "data/padding_share": 1 - sums["tokens"] / (self.slots * sums["steps"]),
+            "steps": int(sums["steps"]),  # that this line covers
             **self._speeds(),
         }
 
     def _speeds(self) -> dict[str, float]:
-        timed_steps = self.steps - self.untimed_steps
-        if not timed_steps:
+        timed = self.timed
+        if not timed["steps"]:
             return {}
         seconds = time.monotonic() - self.start - self.paused
-        per_second = timed_steps / self.steps / seconds
         return {
-            "perf/tokens_per_second": self.slots * self.steps * per_second,  # padding included
-            "perf/useful_tokens_per_second": self.selectable * per_second,
-            "perf/masked_tokens_per_second": self.masked * per_second,
-            "perf/seconds_per_step": seconds / timed_steps,
+            "perf/tokens_per_second": self.slots * timed["steps"] / seconds,  # with padding
+            "perf/useful_tokens_per_second": timed["selectable"] / seconds,
+            "perf/masked_tokens_per_second": timed["masked"] / seconds,
+            "perf/seconds_per_step": seconds / timed["steps"],
         }
 
 

@@ -6,10 +6,12 @@ from collections.abc import Callable, Mapping
 from typing import Literal
 
 import jax
+import jax.numpy as jnp
 import optax
 
 from mlm.errors import ConfigError
 
+OURS = ("learning_rate", "mask")  # arguments that no config gives
 Schedule = Callable[[jax.Array | int], jax.Array]
 
 
@@ -50,12 +52,13 @@ def make_optimizer(settings: OptimizerSettings, schedule: Schedule) -> optax.Gra
       ConfigError: for a name that optax lacks or arguments that the optimizer does not take.
     """
     factory = getattr(optax, settings.name, None)
-    if not callable(factory) or "learning_rate" not in _parameters(factory):
+    parameters = _parameters(factory)
+    if "learning_rate" not in parameters:
         raise ConfigError(
             f"optimizer.name is {settings.name!r}, which is no optimizer of optax "
             f"{optax.__version__}; adamw, lamb, lion, adafactor or sgd are some"
         )
-    known = _parameters(factory)
+    known = [name for name in parameters if name not in OURS]
     given = {name: value for name, value in settings.args.items() if value is not None}
     unknown = sorted(set(given) - set(known))
     if unknown:
@@ -63,8 +66,17 @@ def make_optimizer(settings: OptimizerSettings, schedule: Schedule) -> optax.Gra
             f"optimizer.args has {', '.join(unknown)}, which optax.{settings.name} does not take; "
             f"its arguments are {', '.join(known)} (None removes one from the config)"
         )
-    decay = {"mask": decay_mask} if "mask" in known and "weight_decay" in known else {}
-    optimizer = factory(learning_rate=schedule, **decay, **given)
+    decay = {"mask": decay_mask} if {"mask", "weight_decay"} <= {*parameters} else {}
+    try:
+        optimizer = factory(learning_rate=schedule, **decay, **given)
+        params = {"w": jax.ShapeDtypeStruct((2, 2), jnp.float32)}
+        jax.eval_shape(lambda p: optimizer.update(p, optimizer.init(p), p), params)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0]}"
+        raise ConfigError(
+            f"optimizer.name {settings.name} does not work with optimizer.args {given} ({reason}); "
+            "change one of them"
+        ) from error
     if settings.clip_norm:
         return optax.chain(optax.clip_by_global_norm(settings.clip_norm), optimizer)
     return optimizer
@@ -75,7 +87,7 @@ def decay_mask(params: optax.Params) -> optax.Params:
     return jax.tree.map(lambda leaf: leaf.ndim > 1, params)
 
 
-def _parameters(factory: Callable) -> list[str]:
+def _parameters(factory: object) -> list[str]:
     try:
         return list(inspect.signature(factory).parameters)
     except (TypeError, ValueError):

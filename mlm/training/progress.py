@@ -3,17 +3,18 @@
 import time
 from collections.abc import Mapping
 
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
+
+from mlm.console import make_console
 
 
 class ProgressDisplay:
     """Prints log lines; on a terminal a bar below them shows step and time left."""
 
-    def __init__(self, *, start: int, total: int):
-        self.first, self.total = start, total
-        self.start_clock()
-        self.console = Console(soft_wrap=True, highlight=False)
+    def __init__(self, *, total: int):
+        self.total = total
+        self.start_clock(0)
+        self.console = make_console()
         columns = (
             BarColumn(bar_width=None),
             TextColumn("{task.completed}/{task.total}"),
@@ -25,10 +26,11 @@ class ProgressDisplay:
             refresh_per_second=2,
             disable=not self.console.is_terminal,
         )
-        self.task = self.bar.add_task("", completed=start, total=total, eta="compiling")
+        self.task = self.bar.add_task("", total=total, eta="compiling")
 
-    def start_clock(self) -> None:
-        self.began = time.monotonic()
+    def start_clock(self, step: int) -> None:
+        """Time left is told from the speed since here."""
+        self.first, self.began = step, time.monotonic()
 
     def __enter__(self):
         self.bar.start()
@@ -38,27 +40,38 @@ class ProgressDisplay:
         self.bar.stop()
 
     def say(self, text: str) -> None:
-        self.console.print(text, markup=False)
+        self.console.print(text)
 
     def advance(self, step: int) -> None:
         if self.console.is_terminal:
-            self.bar.update(self.task, completed=step, eta=f"eta {self.eta(step)}")
+            seconds = self.time_left(step).get("perf/eta_seconds")
+            eta = "" if seconds is None else f"eta {clock(seconds)}"
+            self.bar.update(self.task, completed=step, eta=eta)
 
-    def eta(self, step: int) -> str:
-        """Time left as m:ss or h:mm:ss, from all seconds spent so far, evaluations included."""
-        seconds = (time.monotonic() - self.began) / max(1, step - self.first)
-        return clock(seconds * (self.total - step))
+    def time_left(self, step: int) -> dict[str, float]:
+        """`{"perf/eta_seconds": seconds}` at the speed so far, evaluations included.
+
+        Empty before there is a speed.
+        """
+        if step == self.first:
+            return {}
+        per_step = (time.monotonic() - self.began) / (step - self.first)
+        return {"perf/eta_seconds": per_step * (self.total - step)}
 
     def log(self, step: int, line: Mapping[str, float]) -> None:
-        self.say(
+        text = (
             f"step {step:>{len(str(self.total))}}/{self.total}"
             f"  loss {line['train/loss']:.3f}  accuracy {line['train/accuracy']:.3f}"
             f"  lr {line['train/learning_rate']:.2e}"
             f"  grad {line['train/gradient_norm']:.2f}"
             f"  masked {line['masking/realised_rate']:.3f}"
-            f"  {si(line.get('perf/useful_tokens_per_second', 0.0))} tok/s"
-            f"  eta {self.eta(step)}"
         )
+        if "perf/eta_seconds" in line:
+            text += (
+                f"  {si(line['perf/useful_tokens_per_second'])} tok/s"
+                f"  eta {clock(line['perf/eta_seconds'])}"
+            )
+        self.say(text)
 
 
 def clock(seconds: float) -> str:

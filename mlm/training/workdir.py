@@ -12,10 +12,13 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mlm.errors import ConfigError, OutputError, WorkdirLockedError
+from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
 
-# Fields that change nothing in the numbers of a run, so a resumed run may change them.
-FREE_SECTIONS = ("log.", "checkpoint.", "eval.every_", "eval.fill", "data.cache_dir")
+# Fields that change nothing in the numbers of a run, so a resumed run may change them. What the
+# text fields stand for is compared by content, see `mlm.experiment.keep_text`.
+FREE_FIELDS = (
+    "log. checkpoint. eval.every_ eval.fill data.cache_dir data.corpus data.store data.tokenizer"
+).split()
 
 
 @contextlib.contextmanager
@@ -52,13 +55,24 @@ def locked_workdir(path: str | Path) -> Iterator[Path]:
 
 
 def check_config(workdir: Path, fields: Mapping[str, object]) -> None:
-    """Raises ConfigError if the folder belongs to a run with other settings; five are named."""
+    """Refuses to continue the checkpoints of a run with other settings.
+
+    Raises:
+      ConfigError: up to five fields that differ are named.
+      CheckpointError: there are checkpoints, but no readable config.json.
+    """
+    steps = saved_steps(workdir / "checkpoints")
+    if not steps:
+        return
     stored = read_json(workdir / "config.json")
     if stored is None:
-        return
+        raise CheckpointError(
+            f"{workdir} holds checkpoints up to step {steps[-1]} but no readable config.json that "
+            "says what they belong to; choose another --workdir"
+        )
     fields = json.loads(json.dumps(dict(fields)))
     names = (n for n in sorted({*stored, *fields}) if stored.get(n) != fields.get(n))
-    differing = [n for n in names if not n.startswith(FREE_SECTIONS)]
+    differing = [n for n in names if not n.startswith(tuple(FREE_FIELDS))]
     if differing:
         shown = ", ".join(f"{n} {stored.get(n)} -> {fields.get(n)}" for n in differing[:5])
         more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
@@ -68,16 +82,36 @@ def check_config(workdir: Path, fields: Mapping[str, object]) -> None:
         )
 
 
+def saved_steps(folder: Path) -> list[int]:
+    """The steps of the complete checkpoints in `folder`, oldest first; no folder holds none."""
+    if not folder.is_dir():
+        return []
+    complete = (p for p in folder.iterdir() if p.name.isdigit() and (p / "params").is_dir())
+    return sorted(int(path.name) for path in complete)
+
+
 def read_json(file: Path) -> dict | None:
     """The object in `file`; None if there is no such file or it is torn."""
     try:
         return json.loads(file.read_text())
-    except (FileNotFoundError, json.JSONDecodeError):
+    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
         return None
 
 
 def write_json(file: Path, value: object) -> None:
-    """Writes `value` so that a reader, or a crash, sees the old file or the new one."""
+    """Writes `value` so that a reader, a crash or a power cut leaves the old file or the new one.
+
+    Raises:
+      OutputError: it cannot be written.
+    """
     temporary = file.with_name(file.name + ".tmp")
-    temporary.write_text(json.dumps(value, indent=2) + "\n")
-    temporary.replace(file)
+    try:
+        with temporary.open("w") as stream:
+            stream.write(json.dumps(value, indent=2) + "\n")
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(file)
+    except OSError as error:
+        raise OutputError(
+            f"{file} cannot be written ({error.strerror}); free some space or choose another folder"
+        ) from error

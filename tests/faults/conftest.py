@@ -24,6 +24,7 @@ def train_process(tiny, tmp_path_factory):
             "train.total_steps": 400,
             "checkpoint.every_steps": 25,
             "eval.every_steps": 200,
+            "log.every_steps": 1,
             "model.dropout": 0.1,
         }
         fields |= {name.replace("__", "."): value for name, value in overrides.items()}

@@ -1,3 +1,6 @@
+import resource
+import signal
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -9,6 +12,7 @@ from mlm.training import TrainState
 from mlm.training.checkpoint import checkpoints_in
 
 TX = optax.adamw(1e-3)
+SUMS = {"steps": 3.0, "loss": 0.1 + 0.2}
 
 
 def make_state(step, scale=1.0, shape=(2, 3)):
@@ -28,8 +32,10 @@ def folder(tmp_path_factory):
     with checkpoints_in(folder, keep_last=2, keep_best=1) as checkpoints:
         assert checkpoints.latest() is None
         for step, loss in [(1, 3.0), (2, 1.0), (3, 2.0), (4, None), (5, 2.5)]:
-            checkpoints.save(step, make_state(step, scale=step), loss=loss)
-            checkpoints.save(step, make_state(step), loss=loss)  # the second one is no news
+            checkpoints.save(step, make_state(step, scale=step), interval=SUMS, loss=loss)
+            checkpoints.save(
+                step, make_state(step), interval=SUMS, loss=loss
+            )  # the second one is no news
     return folder
 
 
@@ -40,9 +46,19 @@ def test_the_last_two_and_the_best_stay(folder):
 
 def test_a_state_comes_back_whole_and_params_alone(folder):
     with checkpoints_in(folder, read_only=True) as checkpoints:
-        assert equal(checkpoints.restore(5, like=make_state(0)), make_state(5, scale=5))
+        state, sums = checkpoints.restore(5, like=make_state(0))
+        assert equal(state, make_state(5, scale=5)) and sums == SUMS
         like = jax.eval_shape(lambda: make_state(0).params)
         assert equal(checkpoints.restore_params(2, like), make_state(2, scale=2).params)
+
+
+def test_the_best_is_remembered_by_the_next_attempt(tmp_path):
+    for losses in ({1: 3.0, 2: 1.0, 3: 2.0}, {4: 1.5, 5: 4.0, 6: None}, {7: 1.2}):
+        with checkpoints_in(tmp_path, keep_last=1, keep_best=1) as checkpoints:
+            for step, loss in losses.items():
+                checkpoints.save(step, make_state(step), interval=SUMS, loss=loss)
+        with checkpoints_in(tmp_path, read_only=True) as checkpoints:
+            assert checkpoints.steps() == [2, max(losses)]
 
 
 def test_another_model_is_refused(folder):
@@ -51,23 +67,23 @@ def test_another_model_is_refused(folder):
             checkpoints.restore_params(5, make_state(0, shape=(2, 4)).params)
 
 
-def test_reading_beside_a_run_removes_nothing(folder):
-    unfinished = folder / "6.orbax-checkpoint-tmp"
+def test_what_a_killed_save_left_is_removed_by_the_next_save_and_not_by_a_reader(tmp_path):
+    unfinished = tmp_path / "6.orbax-checkpoint-tmp"
     unfinished.mkdir()
-    with checkpoints_in(folder, read_only=True) as checkpoints:
-        assert checkpoints.latest() == 5
+    with checkpoints_in(tmp_path, read_only=True) as checkpoints:
+        assert checkpoints.latest() is None
     assert unfinished.is_dir()
-    with checkpoints_in(folder) as checkpoints:
-        assert checkpoints.latest() == 5
+    with checkpoints_in(tmp_path) as checkpoints:
+        checkpoints.save(7, make_state(7), interval=SUMS, loss=None)
     assert not unfinished.exists()
 
 
 def test_a_save_is_complete_although_the_run_fails(tmp_path):
     with pytest.raises(RuntimeError, match="on purpose"), checkpoints_in(tmp_path) as checkpoints:
-        checkpoints.save(1, make_state(1), loss=None)
+        checkpoints.save(1, make_state(1), interval=SUMS, loss=None)
         raise RuntimeError("on purpose")
     with checkpoints_in(tmp_path) as checkpoints:
-        assert equal(checkpoints.restore(1, like=make_state(0)), make_state(1))
+        assert equal(checkpoints.restore(1, like=make_state(0))[0], make_state(1))
 
 
 def test_reused_buffers_do_not_reach_a_running_save(tmp_path):
@@ -76,18 +92,40 @@ def test_reused_buffers_do_not_reach_a_running_save(tmp_path):
     state = make_state(1, shape=(512, 512))
     expected = np.asarray(state.params["layers"][0]["w"]).copy()
     with checkpoints_in(tmp_path) as checkpoints:
-        checkpoints.save(1, state, loss=None)
+        checkpoints.save(1, state, interval=SUMS, loss=None)
         for _ in range(20):
             state = bump(state)
         checkpoints.wait()
-        restored = checkpoints.restore(1, like=make_state(0, shape=(512, 512)))
+        restored, _ = checkpoints.restore(1, like=make_state(0, shape=(512, 512)))
     np.testing.assert_array_equal(restored.params["layers"][0]["w"], expected)
 
 
-def test_a_place_that_cannot_be_written_is_an_output_error(tmp_path):
-    with pytest.raises(OutputError, match="could not be written"):
-        with checkpoints_in(tmp_path / "c") as checkpoints:
-            (tmp_path / "c").rmdir()
-            (tmp_path / "c").write_text("a file now")
-            checkpoints.save(1, make_state(1), loss=None)
+@pytest.fixture
+def full_disk():
+    """`full_disk()` makes every write beyond the first kilobyte of a file fail."""
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    yield lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))
+    resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    signal.signal(signal.SIGXFSZ, handler)
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_a_save_that_does_not_fit_is_an_output_error_and_never_the_latest(tmp_path, full_disk):
+    big = make_state(2, shape=(256, 256))
+    with pytest.raises(OutputError, match="newest complete one is 1; free some space"):
+        with checkpoints_in(tmp_path, keep_last=3) as checkpoints:
+            checkpoints.save(1, make_state(1, shape=(256, 256)), interval=SUMS, loss=None)
             checkpoints.wait()
+            full_disk()
+            checkpoints.save(2, big, interval=SUMS, loss=None)
+            checkpoints.wait()
+
+
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
+def test_an_error_of_the_run_is_not_replaced_by_a_failed_save(tmp_path, full_disk):
+    with pytest.raises(RuntimeError, match="on purpose"):
+        with checkpoints_in(tmp_path) as checkpoints:
+            full_disk()
+            checkpoints.save(1, make_state(1, shape=(256, 256)), interval=SUMS, loss=None)
+            raise RuntimeError("on purpose")

@@ -1,5 +1,6 @@
 """The loop's own promises, with a step so small that nothing else can hide them."""
 
+import dataclasses
 import json
 import os
 import signal
@@ -10,11 +11,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlm.errors import NonFiniteError
+from mlm.errors import ConfigError, NonFiniteError, WorkdirLockedError
 from mlm.training import Run, TrainState, train
 from mlm.training.loss import LossSums
 from mlm.training.metrics import read_metrics
 from mlm.training.step import MaskCounts, StepMetrics
+from mlm.training.workdir import locked_workdir
 
 
 @jax.jit
@@ -80,10 +82,6 @@ def test_metrics_are_read_one_step_behind(tmp_path):
     order = []
     run, _ = make_run(eval_every=100, save_every=100)
 
-    class Watched:
-        def __init__(self, step, metrics):
-            self.step, self.metrics = step, metrics
-
     def step(state, batch):
         order.append(f"dispatch {int(batch['value'])}")
         return add_step(state, batch)
@@ -99,7 +97,7 @@ def test_metrics_are_read_one_step_behind(tmp_path):
 
     loop.host = host
     try:
-        train(Run(**{**vars(run), "step": step}), tmp_path)
+        train(dataclasses.replace(run, step=step), tmp_path)
     finally:
         loop.host = fetch
     # The first step compiled and is waited for; the last one has no successor.
@@ -114,17 +112,59 @@ def test_a_signal_saves_and_the_same_call_continues_bit_for_bit(tmp_path):
 
     run, _ = make_run()
 
-    def interrupted(k):
-        if k == 6:
-            os.kill(os.getpid(), signal.SIGTERM)
-        return run.batch_at(k)
-
-    first = train(Run(**{**vars(run), "batch_at": interrupted}), tmp_path / "halves")
+    first = train(stopping_at(run, 6), tmp_path / "halves")
     assert first.exit_code == 143 and 0 < first.step < 10 and first.evaluation is None
     assert json.loads((tmp_path / "halves/status.json").read_text())["state"] == "stopped"
     second = train(run, tmp_path / "halves")
     assert second.exit_code == 0 and second.state.params == expected.state.params
     assert losses(tmp_path / "halves") == losses(tmp_path / "whole")
+
+
+def stopping_at(run, k, signum=signal.SIGTERM):
+    """The run, with a signal sent while batch k is made."""
+
+    def batch_at(i):
+        if i == k:
+            os.kill(os.getpid(), signum)
+        return run.batch_at(i)
+
+    return dataclasses.replace(run, batch_at=batch_at)
+
+
+@pytest.mark.parametrize("k", [2, 5, 8])
+def test_a_line_whose_interval_was_interrupted_is_the_same(tmp_path, k):
+    run, _ = make_run(log_every=4, save_every=100, eval_every=100)
+    stopped = train(stopping_at(run, k), tmp_path)
+    assert stopped.exit_code == 143
+    train(run, tmp_path)
+    assert losses(tmp_path) == {4: 2.5, 8: 6.5, 10: 9.5}
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["steps"] for line in lines if "steps" in line] == [4, 4, 2]
+
+
+def test_a_stop_does_not_wait_for_an_evaluation(tmp_path):
+    run, evaluated = make_run(eval_every=1)
+    outcome = train(stopping_at(run, 4), tmp_path)
+    assert outcome.exit_code == 143 and len(evaluated) == outcome.step - 1
+
+
+def test_a_signal_in_the_last_step_leaves_a_complete_run(tmp_path):
+    run, evaluated = make_run()
+    late = dataclasses.replace(
+        run, evaluate=lambda params: os.kill(os.getpid(), signal.SIGTERM) or run.evaluate(params)
+    )
+    outcome = train(dataclasses.replace(late, eval_every=10), tmp_path)
+    assert (outcome.step, outcome.exit_code) == (10, 0) and outcome.evaluation
+    assert json.loads((tmp_path / "status.json").read_text())["state"] == "complete"
+
+
+def test_a_workdir_serves_one_run_at_a_time_and_one_config(tmp_path):
+    run, _ = make_run(config={"masking.rate": 0.15})
+    train(run, tmp_path)
+    with locked_workdir(tmp_path), pytest.raises(WorkdirLockedError):
+        train(run, tmp_path)
+    with pytest.raises(ConfigError, match="masking.rate 0.15 -> 0.3"):
+        train(dataclasses.replace(run, config={"masking.rate": 0.3}), tmp_path)
 
 
 def test_handlers_are_given_back(tmp_path):
@@ -171,7 +211,7 @@ def test_a_complete_run_trains_no_further(tmp_path):
     run, _ = make_run()
     first = train(run, tmp_path)
     dispatched = []
-    counted = Run(**{**vars(run), "step": lambda *a: dispatched.append(1)})
+    counted = dataclasses.replace(run, step=lambda *a: dispatched.append(1))
     again = train(counted, tmp_path)
     assert not dispatched and again.step == 10
     assert again.evaluation == first.evaluation

@@ -4,8 +4,8 @@ import sys
 
 import pytest
 
-from mlm.errors import ConfigError, OutputError, WorkdirLockedError
-from mlm.training.workdir import check_config, locked_workdir, read_json, write_json
+from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
+from mlm.training.workdir import check_config, locked_workdir, read_json, saved_steps, write_json
 
 
 def test_a_second_owner_is_refused_and_named_until_the_first_leaves(tmp_path):
@@ -43,10 +43,26 @@ def test_a_folder_that_cannot_be_made(tmp_path):
 
 def test_another_config_is_refused_field_by_field(tmp_path):
     write_json(tmp_path / "config.json", {"masking.rate": 0.15, "log.every_steps": 5, "a.b": [1]})
+    check_config(tmp_path, {"masking.rate": 0.3})  # no checkpoint: nothing to protect
+    (tmp_path / "checkpoints/3/params").mkdir(parents=True)
     same = {"masking.rate": 0.15, "log.every_steps": 50, "a.b": (1,)}
     check_config(tmp_path, same)
     with pytest.raises(ConfigError, match=r"another config \(masking.rate 0.15 -> 0.3\)"):
         check_config(tmp_path, {**same, "masking.rate": 0.3})
+
+
+def test_checkpoints_without_a_readable_config_are_not_continued(tmp_path):
+    (tmp_path / "checkpoints/3/params").mkdir(parents=True)
+    (tmp_path / "config.json").write_text('{"seed": 1, "mas')
+    with pytest.raises(CheckpointError, match="up to step 3 but no readable config.json"):
+        check_config(tmp_path, {"seed": 1})
+
+
+def test_only_complete_checkpoints_count(tmp_path):
+    assert saved_steps(tmp_path / "none") == []
+    for name in ("10/params", "9/params", "11", "12.orbax-checkpoint-tmp/params", "notes/params"):
+        (tmp_path / name).mkdir(parents=True)
+    assert saved_steps(tmp_path) == [9, 10]
 
 
 def test_json_is_replaced_whole(tmp_path):

@@ -1,0 +1,14 @@
+"""Where people read: one way to make a rich console for every command."""
+
+from rich.console import Console
+
+
+def make_console() -> Console:
+    """A console as wide as the terminal, or wide enough for tables in a log.
+
+    Text is printed as it is: brackets in paths and tokens are no markup.
+    """
+    console = Console(highlight=False, markup=False)
+    if console.is_terminal:
+        return console
+    return Console(highlight=False, markup=False, width=120, soft_wrap=True)
