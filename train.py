@@ -9,6 +9,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from mlm.allocator import keep_freed_memory
 from mlm.cli import Parser, parse_with_config, run_command
 from mlm.config import flat
 from mlm.console import make_console
@@ -19,6 +20,7 @@ def main(argv: Sequence[str]) -> int:
     parser = Parser(prog="train.py", description=__doc__.splitlines()[0])
     parser.add_argument("--workdir", required=True, help="folder of the run")
     args, config = parse_with_config(parser, argv)
+    keep_freed_memory()
     return run(config, args.workdir)
 
 

@@ -12,13 +12,17 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from mlm.allocator import keep_freed_memory  # noqa: E402
 from mlm.cli import Parser, parse_with_config, run_command  # noqa: E402
 
 
 def main(argv: Sequence[str]) -> None:
     parser = Parser(prog="benchmarks/step_time.py", description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=5, help="steps that are timed")
+    parser.add_argument("--plain_malloc", action="store_true", help="without keep_freed_memory")
     args, config = parse_with_config(parser, argv)
+    if not args.plain_malloc:
+        keep_freed_memory()
 
     import jax
 

@@ -19,11 +19,11 @@ def get_config():
     config.model.attention_dropout = 0.0
     config.optimizer.learning_rate = 2e-3  # 3e-3 stays on the unigram plateau
     config.optimizer.warmup_percent = 12.0
-    config.train.total_steps = 700
+    config.train.total_steps = 800
     config.train.batch_size = 64
     config.log.every_steps = 50
-    config.checkpoint.every_steps = 350
-    config.eval.every_steps = 175
+    config.checkpoint.every_steps = 400
+    config.eval.every_steps = 200
     config.eval.length = 64
     config.eval.max_examples = 1024
     config.eval.fill = (
