@@ -20,7 +20,7 @@ train: $(VENV)/.ready
 
 # Compiled steps are kept in .cache, so a second run of the suite is shorter.
 test: $(VENV)/.ready-dev
-	JAX_PLATFORMS=cpu JAX_COMPILATION_CACHE_DIR=$(CACHE)/jax $(BIN)/python -m pytest
+	JAX_PLATFORMS=cpu JAX_COMPILATION_CACHE_DIR=$(CACHE)/jax $(BIN)/python -m pytest -n 2
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .

@@ -43,17 +43,17 @@ def run(
     step = steps[-1] if step is None else step
     config = from_flat(config)
 
-    from mlm import experiment
+    from mlm import experiment, saved
     from mlm.evaluation.report import print_evaluation, print_fills
 
     console = make_console()
     if fill:
-        fill_mask, params = experiment.load_fill(config, workdir, step)
+        fill_mask, params = saved.load_fill(config, workdir, step)
         print_fills(console, fill_mask, params, fill, top_k=top_k)
         return
     exp = experiment.build(config, say=console.print)
-    experiment.keep_text(workdir, exp.text)
-    evaluation = exp.run.evaluate(experiment.restore_params(exp.model, workdir, step))
+    saved.keep_text(workdir, exp.text)
+    evaluation = exp.run.evaluate(saved.restore_params(exp.model, workdir, step))
     name = "eval.json" if step == steps[-1] else f"eval-{step}.json"
     write_json(workdir / name, {"step": step, "masks": evaluation})
     print_evaluation(console, evaluation, step=step)

@@ -30,7 +30,7 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
         check_config(workdir, flat(config))
 
         # jax takes a second or two to import: not before the config is known to be sound.
-        from mlm import experiment
+        from mlm import experiment, saved
         from mlm.describe import environment, print_config, print_experiment
         from mlm.evaluation.report import print_evaluation, print_fills
         from mlm.training.loop import train_in
@@ -44,7 +44,7 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
         print_config(console, config)
         experiment.check_devices(config)
         exp = experiment.build(config, say=console.print)
-        experiment.keep_text(workdir, exp.text)
+        saved.keep_text(workdir, exp.text)
         print_experiment(console, exp)
         console.print(f"workdir {workdir}")
         write_json(workdir / "environment.json", environment())

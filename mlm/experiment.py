@@ -17,21 +17,19 @@ from ml_collections import ConfigDict
 
 from mlm import models
 from mlm.config import STANDARD_RATE, duration, flat, mask_slots
-from mlm.data import ORDER_VERSION, Rows, locate, make_batch_at, make_rows, read_rows, token_counts
+from mlm.data import Rows, locate, make_batch_at, make_rows, read_rows, token_counts
 from mlm.data.prepare import PreparedText, TextSettings, default_cache_dir, open_prepared, prepare
-from mlm.errors import CheckpointError, ConfigError
+from mlm.errors import ConfigError
 from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
 from mlm.evaluation.frozen import EvalRows, make_evaluate, unigram_log_probs
 from mlm.masking import MaskingSpec, mask_tokens, required_slots, row_keys
 from mlm.masking.transform import selectable_positions
 from mlm.rules import validate
 from mlm.text import Tokenizer, load_tokenizer
-from mlm.training.checkpoint import checkpoints_in
 from mlm.training.loop import Run
 from mlm.training.optimizer import OptimizerSettings, make_optimizer, make_schedule
 from mlm.training.sharding import by_row, make_mesh, put_batch, replicated
 from mlm.training.step import Batch, MaskCounts, make_init_state, make_train_step
-from mlm.training.workdir import read_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -168,56 +166,6 @@ def prepare_text(
     names = (field.name for field in dataclasses.fields(TextSettings))
     settings = TextSettings(**{name: data[name] for name in names})
     return prepare(settings, folder, cache_dir=_cache_dir(config), say=say)
-
-
-def keep_text(workdir: Path, text: PreparedText) -> None:
-    """Stores the tokenizer and where the text is from with the run: tokenizer.json, text.json.
-
-    Raises:
-      CheckpointError: the run began with another tokenizer or another text.
-    """
-    facts = {
-        "text": text.train.fingerprint,
-        "order": ORDER_VERSION,
-        "source": text.train.meta["source"],
-    }
-    stored = read_json(workdir / "text.json")
-    if stored is None:
-        text.tokenizer.save(workdir / "tokenizer.json")
-        write_json(workdir / "text.json", facts)
-        return
-    stored["tokenizer"] = load_tokenizer(workdir / "tokenizer.json").hash
-    for name, now in (
-        ("tokenizer", text.tokenizer.hash),
-        ("text", facts["text"]),
-        ("order", ORDER_VERSION),
-    ):
-        if stored[name] != now:
-            raise CheckpointError(
-                f"the run in {workdir} began with {name} {str(stored[name])[:12]}, it is "
-                f"{str(now)[:12]} now; give the text and tokenizer back, or choose another "
-                "--workdir"
-            )
-
-
-def restore_params(model: models.DistilBertConfig, workdir: Path, step: int) -> dict:
-    """The params of a saved step; raises CheckpointError if they cannot be read."""
-    everywhere = replicated(make_mesh())
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
-        models.create_abstract(model)[1],
-    )
-    with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
-        return checkpoints.restore_params(step, like)
-
-
-def load_fill(config: ConfigDict, workdir: Path, step: int) -> tuple[Callable, dict]:
-    """`fill` and the params of a saved step, from the workdir alone: no corpus is needed."""
-    tokenizer = load_tokenizer(workdir / "tokenizer.json")
-    model = model_config(config, tokenizer.vocabulary_size)
-    apply = functools.partial(models.apply, models.create_abstract(model)[0])
-    fill = make_fill_mask(apply, tokenizer, length=config.model.max_length)
-    return fill, restore_params(model, workdir, step)
 
 
 def model_config(config: ConfigDict, vocabulary_size: int) -> models.DistilBertConfig:

@@ -106,9 +106,12 @@ def test_the_same_command_again_says_that_the_run_is_complete(finished, capsys):
     assert "is complete" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("name", ["default", "quickstart", "distilbert_base"])
-def test_every_config_runs_a_shrunken_step(tiny, name):
-    exp = experiment.build(make_config(tiny, name), say=str)
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [("default", "packed"), ("quickstart", "blocks"), ("distilbert_base", "document")],
+)
+def test_every_config_and_row_mode_runs_a_shrunken_step(tiny, name, rows):
+    exp = experiment.build(make_config(tiny, name, data__rows=rows), say=str)
     state, metrics = exp.run.step(exp.run.init_state(), exp.run.put(exp.run.batch_at(0)))
     assert metrics.finite and metrics.sums.weight > 0 and int(state.step) == 1
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
 
 # Fields that change nothing in the numbers of a run, so a resumed run may change them. What the
-# text fields stand for is compared by content, see `mlm.experiment.keep_text`.
+# text fields stand for is compared by content, see `mlm.saved.keep_text`.
 FREE_FIELDS = (
     "log. checkpoint. eval.every_ eval.fill data.cache_dir data.corpus data.store data.tokenizer"
 ).split()

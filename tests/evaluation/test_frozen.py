@@ -40,9 +40,9 @@ def rows(sizes=(6, 6), order=None):
         start += size
 
 
-def evaluator(make_rows=rows, rates=(0.15, 0.5)):
+def evaluator(make_rows=rows, rates=(0.15, 0.5), model=apply):
     return make_evaluate(
-        apply,
+        model,
         lambda batch, rate: mask_batch(batch, rate, spec=SPEC, root=jax.random.key(0)),
         make_rows,
         rates=rates,
@@ -110,6 +110,14 @@ def test_slots_are_told_apart_by_what_is_shown():
     # Ties go to the lower id, as in argmax: id 8 stands behind eight equal ones.
     assert sums.top5.tolist() == [1, 0, 0]
     assert sums.loss[0] < 0.01 and sums.loss[1] > 9
+
+
+def test_all_rates_and_evaluations_share_one_compilation():
+    traces = []
+    evaluate = evaluator(model=lambda *args: traces.append(1) or apply(*args))
+    for _ in range(2):
+        evaluate({"table": TABLE})
+    assert len(traces) == 1
 
 
 def test_two_evaluations_are_equal_to_the_last_bit(evaluation):

@@ -1,0 +1,69 @@
+"""A run's own text and weights in its workdir: kept at the start, read back for evaluation."""
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+
+import jax
+from ml_collections import ConfigDict
+
+from mlm import models
+from mlm.data import ORDER_VERSION
+from mlm.data.prepare import PreparedText
+from mlm.errors import CheckpointError
+from mlm.evaluation.fill_mask import make_fill_mask
+from mlm.experiment import model_config
+from mlm.text import load_tokenizer
+from mlm.training.checkpoint import checkpoints_in
+from mlm.training.sharding import make_mesh, replicated
+from mlm.training.workdir import read_json, write_json
+
+
+def keep_text(workdir: Path, text: PreparedText) -> None:
+    """Stores the tokenizer and where the text is from with the run: tokenizer.json, text.json.
+
+    Raises:
+      CheckpointError: the run began with another tokenizer or another text.
+    """
+    facts = {
+        "text": text.train.fingerprint,
+        "order": ORDER_VERSION,
+        "source": text.train.meta["source"],
+    }
+    stored = read_json(workdir / "text.json")
+    if stored is None:
+        text.tokenizer.save(workdir / "tokenizer.json")
+        write_json(workdir / "text.json", facts)
+        return
+    stored["tokenizer"] = load_tokenizer(workdir / "tokenizer.json").hash
+    for name, now in (
+        ("tokenizer", text.tokenizer.hash),
+        ("text", facts["text"]),
+        ("order", ORDER_VERSION),
+    ):
+        if stored[name] != now:
+            raise CheckpointError(
+                f"the run in {workdir} began with {name} {str(stored[name])[:12]}, it is "
+                f"{str(now)[:12]} now; give the text and tokenizer back, or choose another "
+                "--workdir"
+            )
+
+
+def restore_params(model: models.DistilBertConfig, workdir: Path, step: int) -> dict:
+    """The params of a saved step; raises CheckpointError if they cannot be read."""
+    everywhere = replicated(make_mesh())
+    like = jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
+        models.create_abstract(model)[1],
+    )
+    with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
+        return checkpoints.restore_params(step, like)
+
+
+def load_fill(config: ConfigDict, workdir: Path, step: int) -> tuple[Callable, dict]:
+    """`fill` and the params of a saved step, from the workdir alone: no corpus is needed."""
+    tokenizer = load_tokenizer(workdir / "tokenizer.json")
+    model = model_config(config, tokenizer.vocabulary_size)
+    apply = functools.partial(models.apply, models.create_abstract(model)[0])
+    fill = make_fill_mask(apply, tokenizer, length=config.model.max_length)
+    return fill, restore_params(model, workdir, step)
