@@ -4,11 +4,10 @@ Without --fill it measures the frozen-mask losses of a checkpoint, the newest by
 writes eval.json (eval-N.json for an older one).
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlm.cli import Parser, run_command
+from mlm.cli import Parser, leave, run_command
 from mlm.config import from_flat
 from mlm.console import make_console
 from mlm.errors import CheckpointError
@@ -60,4 +59,4 @@ def run(
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    leave(run_command(main))

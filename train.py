@@ -3,14 +3,13 @@
 The same command continues a run that was stopped or killed, and says so when it is complete.
 """
 
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
 from ml_collections import ConfigDict
 
 from mlm.allocator import keep_freed_memory
-from mlm.cli import Parser, parse_with_config, run_command
+from mlm.cli import Parser, leave, parse_with_config, run_command
 from mlm.config import flat
 from mlm.console import make_console
 from mlm.training.workdir import check_config, locked_workdir, read_json, write_json
@@ -70,4 +69,4 @@ def _finished(workdir: Path) -> dict | None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main))
+    leave(run_command(main))

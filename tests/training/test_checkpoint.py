@@ -101,14 +101,16 @@ def test_reused_buffers_do_not_reach_a_running_save(tmp_path):
 
 
 FULL_DISK = """
-import resource, signal, sys
+import os, resource, signal, sys
 from pathlib import Path
 import jax.numpy as jnp
+from jax import random
 from mlm.errors import OutputError
 from mlm.training import TrainState
 from mlm.training.checkpoint import checkpoints_in
 
-state = TrainState(jnp.int32(1), {"w": jnp.ones((256, 256))}, {})
+noise = random.normal(random.key(0), (256, 256))  # ones would be compressed to nothing
+state = TrainState(jnp.int32(1), {"w": noise}, {"m": jnp.ones(())})
 signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 try:
     with checkpoints_in(Path(sys.argv[1]), keep_last=3) as checkpoints:
@@ -121,6 +123,7 @@ try:
         raise RuntimeError("the run's own error")
 except (OutputError, RuntimeError) as error:
     print(type(error).__name__, error, "latest", checkpoints.latest(), flush=True)
+os._exit(0)  # as mlm.cli.leave: an ordinary exit would wait for Orbax for five minutes
 """
 
 
