@@ -4,6 +4,7 @@ import argparse
 import errno
 import os
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from typing import NoReturn
@@ -47,6 +48,8 @@ def parse_with_config(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Nam
 def run_command(main: Callable[[Sequence[str]], int | None]) -> int:
     """The exit code of `main(arguments)`; a user's mistake becomes one `error:` line on stderr."""
     verbose = "--verbose" in sys.argv
+    if not verbose:  # threads hand their errors to the main one, which tells them in a line
+        threading.excepthook = lambda thread: None
     try:
         return main(sys.argv[1:]) or 0
     except MlmError as error:

@@ -160,4 +160,4 @@ def _loss(metrics: Mapping[str, float]) -> float:
 
 def _first_line(error: Exception) -> str:
     lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:200] if lines else 'no message'}"
+    return f"{type(error).__name__}: {lines[0][:120] if lines else 'no message'}"
