@@ -70,43 +70,34 @@ def build(config: ConfigDict, *, say: Callable = print) -> Experiment:
     validate(config)
     mesh = make_mesh()
 
-    # ---- text and rows ---------------------------------------------------------------------------
     text = prepare_text(config, say=say)
+    for prompt in config.eval.fill:  # found now rather than at the end of the run
+        check_prompt(text.tokenizer, prompt, config.model.max_length)
     cut = functools.partial(make_rows, special=text.tokenizer.special, cache_dir=_cache_dir(config))
     rows = cut(text.train, mode=config.data.rows, length=config.data.length)
     heldout_rows = cut(text.heldout, mode="document", length=config.eval.length)
-    batch_at = make_batch_at(
-        rows,
-        seed=config.seed,
-        batch_size=config.train.batch_size,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
-    )
 
-    # ---- model and optimizer ---------------------------------------------------------------------
     model = model_config(config, text.tokenizer.vocabulary_size)
-    graphdef, _ = models.create_abstract(model)
-    apply = functools.partial(models.apply, graphdef)
-    steps = functools.partial(duration, epoch=len(rows), batch_size=config.train.batch_size)
+    apply = functools.partial(models.apply, models.create_abstract(model)[0])
+    fill = make_fill_mask(apply, text.tokenizer, length=config.model.max_length)
+    evaluate = _make_evaluate(config, text, heldout_rows, apply, mesh)
+    run = _make_run(config, text.tokenizer, rows, model, apply, evaluate, mesh)
+    return Experiment(text, rows, heldout_rows, model, apply, fill, mesh, run)
+
+
+def _make_run(config, tokenizer, rows, model, apply, evaluate, mesh) -> Run:
+    """The functions and numbers of the training loop."""
+    batch_size = config.train.batch_size
+    steps = functools.partial(duration, epoch=len(rows), batch_size=batch_size)
     total = steps(config.train, "total")
-    optimizer = OptimizerSettings(
-        name=config.optimizer.name,
-        args=config.optimizer.args.to_dict(),
-        learning_rate=config.optimizer.learning_rate,
-        schedule=config.optimizer.schedule,
-        warmup_steps=steps(config.optimizer, "warmup", total=total),
-        total_steps=total,
-        clip_norm=config.optimizer.clip_norm,
-    )
-    schedule = make_schedule(optimizer)
+    optimizer = optimizer_settings(config, warmup=steps(config.optimizer, "warmup", total=total))
+    schedule = make_schedule(optimizer, total_steps=total)
     tx = make_optimizer(optimizer, schedule)
 
-    # ---- randomness: three keys from one seed ----------------------------------------------------
+    # Three keys from one seed; masks and dropout fold the example and the step into theirs.
     root = jax.random.key(config.seed, impl="threefry2x32")
     init_key, mask_key, dropout_key = (jax.random.fold_in(root, i) for i in range(3))
-
-    # ---- the jitted functions --------------------------------------------------------------------
-    spec = masking_spec(config, text.tokenizer)
+    spec = masking_spec(config, tokenizer)
     init_state = make_init_state(lambda key: models.create(model, key)[1], tx, mesh)
     step = make_train_step(
         apply,
@@ -117,26 +108,28 @@ def build(config: ConfigDict, *, say: Callable = print) -> Experiment:
         mesh=mesh,
         accumulation=config.train.accumulation,
     )
-    run = Run(
+    return Run(
         init_state=lambda: init_state(init_key),
         step=step,
-        batch_at=batch_at,
+        batch_at=make_batch_at(
+            rows,
+            seed=config.seed,
+            batch_size=batch_size,
+            process_index=jax.process_index(),
+            process_count=jax.process_count(),
+        ),
         put=functools.partial(put_batch, mesh),
-        evaluate=_make_evaluate(config, text, heldout_rows, apply, mesh),
+        evaluate=evaluate,
         total_steps=total,
         log_every=steps(config.log, "every", total=total),
         eval_every=steps(config.eval, "every", total=total),
         save_every=steps(config.checkpoint, "every", total=total),
-        slots=config.train.batch_size * config.data.length,
+        slots=batch_size * rows.length,
         keep_last=config.checkpoint.keep_last,
         keep_best=config.checkpoint.keep_best,
         tensorboard=config.log.tensorboard,
         config=flat(config),
     )
-    fill = make_fill_mask(apply, text.tokenizer, length=config.model.max_length)
-    for prompt in config.eval.fill:  # found now rather than at the end of the run
-        check_prompt(text.tokenizer, prompt, config.model.max_length)
-    return Experiment(text, rows, heldout_rows, model, apply, fill, mesh, run)
 
 
 def check_devices(config: ConfigDict) -> None:
@@ -171,6 +164,18 @@ def prepare_text(
 def model_config(config: ConfigDict, vocabulary_size: int) -> models.DistilBertConfig:
     """The architecture of `config.model` over a vocabulary."""
     return models.DistilBertConfig(vocabulary_size=vocabulary_size, **config.model.to_dict())
+
+
+def optimizer_settings(config: ConfigDict, *, warmup: int) -> OptimizerSettings:
+    """The settings of `config.optimizer`, its warm-up in steps."""
+    return OptimizerSettings(
+        name=config.optimizer.name,
+        args=config.optimizer.args.to_dict(),
+        learning_rate=config.optimizer.learning_rate,
+        schedule=config.optimizer.schedule,
+        warmup_steps=warmup,
+        clip_norm=config.optimizer.clip_norm,
+    )
 
 
 def masking_spec(config: ConfigDict, tokenizer: Tokenizer) -> MaskingSpec:

@@ -17,21 +17,20 @@ Schedule = Callable[[jax.Array | int], jax.Array]
 
 @dataclasses.dataclass(frozen=True)
 class OptimizerSettings:
-    """What `make_optimizer` needs; durations are in steps."""
+    """What `make_schedule` and `make_optimizer` need."""
 
     name: str
     args: Mapping[str, object]
     learning_rate: float
     schedule: Literal["linear", "cosine", "constant"]
     warmup_steps: int
-    total_steps: int
     clip_norm: float  # 0: no clipping
 
 
-def make_schedule(settings: OptimizerSettings) -> Schedule:
+def make_schedule(settings: OptimizerSettings, *, total_steps: int) -> Schedule:
     """The learning rate as a function of the step: linear warm-up, then down to 0 or constant."""
-    peak, warmup = settings.learning_rate, min(settings.warmup_steps, settings.total_steps)
-    rest = max(1, settings.total_steps - warmup)
+    peak, warmup = settings.learning_rate, min(settings.warmup_steps, total_steps)
+    rest = max(1, total_steps - warmup)
     after = {
         "linear": optax.linear_schedule(peak, 0.0, rest),
         "cosine": optax.cosine_decay_schedule(peak, rest),
