@@ -10,7 +10,7 @@ from pathlib import Path
 from mlm.cli import Parser, leave, run_command
 from mlm.config import from_flat
 from mlm.console import make_console
-from mlm.errors import CheckpointError
+from mlm.errors import CheckpointError, ConfigError
 from mlm.training.workdir import read_json, saved_steps, write_json
 
 
@@ -21,6 +21,8 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--fill", action="append", default=[], help="text with [MASK] to complete")
     parser.add_argument("--top_k", type=int, default=5, help="candidates per [MASK]")
     args = parser.parse_args(argv)
+    if args.top_k < 1:
+        raise ConfigError(f"--top_k is {args.top_k}; give the number of candidates, 1 or more")
     run(args.workdir, step=args.step, fill=args.fill, top_k=args.top_k)
 
 
@@ -29,12 +31,14 @@ def run(
 ) -> None:
     """Completes the texts of `fill`, or without any evaluates into `workdir`/eval.json."""
     workdir = Path(workdir)
-    config = read_json(workdir / "config.json")
     steps = saved_steps(workdir / "checkpoints")
-    if config is None or not steps:
+    if not steps:
         raise CheckpointError(
-            f"--workdir {workdir} holds no checkpoint of a run; train one with train.py first"
+            f"--workdir {str(workdir)!r} holds no checkpoint of a run; train one with train.py"
         )
+    config = read_json(workdir / "config.json")
+    if config is None:
+        raise CheckpointError(f"{workdir / 'config.json'} cannot be read; put it back")
     if step is not None and step not in steps:
         raise CheckpointError(
             f"--workdir {workdir} has no checkpoint {step}; it has {', '.join(map(str, steps))}"

@@ -12,7 +12,13 @@ from mlm.allocator import keep_freed_memory
 from mlm.cli import Parser, leave, parse_with_config, run_command
 from mlm.config import flat
 from mlm.console import make_console
-from mlm.training.workdir import check_config, locked_workdir, read_json, write_json
+from mlm.training.workdir import (
+    check_config,
+    locked_workdir,
+    read_json,
+    saved_steps,
+    write_json,
+)
 
 
 def main(argv: Sequence[str]) -> int:
@@ -63,9 +69,10 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
 def _finished(workdir: Path) -> dict | None:
     """The evaluation of a run that is complete, None if there is something left to do."""
     status, result = read_json(workdir / "status.json"), read_json(workdir / "eval.json")
-    if status and result and status["state"] == "complete" and status["step"] == result["step"]:
-        return result
-    return None
+    if not status or not result or status.get("state") != "complete" or not result.get("masks"):
+        return None
+    last = saved_steps(workdir / "checkpoints")[-1:]
+    return result if [status.get("step")] == [result.get("step")] == last else None
 
 
 if __name__ == "__main__":

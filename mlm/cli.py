@@ -89,7 +89,9 @@ def _overrides(rest: Sequence[str]) -> dict[str, str]:
     overrides, problems = {}, []
     for argument in rest:
         name, equals, value = argument.partition("=")
-        if not name.startswith("--config.") or not equals:
+        if name.startswith("--config.") and not equals:
+            problems.append(f"{name} has no value; write {name}=VALUE")
+        elif not equals or not name.startswith("--config."):
             problems.append(
                 f"stray argument {argument!r}; fields are set by --config.SECTION.FIELD=VALUE"
             )

@@ -138,8 +138,8 @@ def _typed(name: str, value: object, wanted: type, optional: bool) -> object:
     """`value` as the field's type; only an int may become a float, and None an optional field."""
     if wanted is float and is_number(value):
         return float(value)
-    if wanted is tuple and isinstance(value, (list, tuple)):
-        return tuple(value)
+    if wanted is tuple and isinstance(value, (str, list, tuple)):
+        return (value,) if isinstance(value, str) else tuple(value)
     if type(value) is wanted or (value is None and optional):
         return value
     if wanted is str and not isinstance(value, (list, tuple)):
@@ -180,7 +180,8 @@ def _literal(text: str) -> object:
     try:
         return ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return {"true": True, "false": False, "none": None}.get(text.lower(), text)
+        words = {"true": True, "false": False, "none": None, "nan": math.nan, "inf": math.inf}
+        return words.get(text.lower(), text)
 
 
 def is_number(value: object) -> bool:

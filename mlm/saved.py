@@ -10,13 +10,15 @@ from ml_collections import ConfigDict
 from mlm import models
 from mlm.data import ORDER_VERSION
 from mlm.data.prepare import PreparedText
-from mlm.errors import CheckpointError
+from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.fill_mask import make_fill_mask
 from mlm.experiment import model_config
-from mlm.text import load_tokenizer
+from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.checkpoint import checkpoints_in
 from mlm.training.sharding import make_mesh, replicated
-from mlm.training.workdir import read_json, write_json
+from mlm.training.workdir import read_json, saved_steps, write_json
+
+WAY_OUT = "; put the file back, or choose another --workdir"
 
 
 def keep_text(workdir: Path, text: PreparedText) -> None:
@@ -31,22 +33,35 @@ def keep_text(workdir: Path, text: PreparedText) -> None:
         "source": text.train.meta["source"],
     }
     stored = read_json(workdir / "text.json")
-    if stored is None:
+    if not saved_steps(workdir / "checkpoints"):
         text.tokenizer.save(workdir / "tokenizer.json")
         write_json(workdir / "text.json", facts)
         return
-    stored["tokenizer"] = load_tokenizer(workdir / "tokenizer.json").hash
+    if stored is None:
+        raise CheckpointError(f"{workdir} holds checkpoints but no readable text.json{WAY_OUT}")
+    stored["tokenizer"] = saved_tokenizer(workdir).hash
     for name, now in (
         ("tokenizer", text.tokenizer.hash),
         ("text", facts["text"]),
         ("order", ORDER_VERSION),
     ):
-        if stored[name] != now:
+        if stored.get(name) != now:
             raise CheckpointError(
-                f"the run in {workdir} began with {name} {str(stored[name])[:12]}, it is "
+                f"the run in {workdir} began with {name} {str(stored.get(name))[:12]}, it is "
                 f"{str(now)[:12]} now; give the text and tokenizer back, or choose another "
                 "--workdir"
             )
+
+
+def saved_tokenizer(workdir: Path) -> Tokenizer:
+    """The tokenizer of the run in `workdir`; raises CheckpointError if it cannot be read."""
+    try:
+        return load_tokenizer(workdir / "tokenizer.json")
+    except DataError as error:
+        raise CheckpointError(
+            f"{workdir / 'tokenizer.json'}, which the run was trained with, is missing or damaged"
+            f"{WAY_OUT}"
+        ) from error
 
 
 def restore_params(model: models.DistilBertConfig, workdir: Path, step: int) -> dict:
@@ -62,7 +77,7 @@ def restore_params(model: models.DistilBertConfig, workdir: Path, step: int) -> 
 
 def load_fill(config: ConfigDict, workdir: Path, step: int) -> tuple[Callable, dict]:
     """`fill` and the params of a saved step, from the workdir alone: no corpus is needed."""
-    tokenizer = load_tokenizer(workdir / "tokenizer.json")
+    tokenizer = saved_tokenizer(workdir)
     model = model_config(config, tokenizer.vocabulary_size)
     apply = functools.partial(models.apply, models.create_abstract(model)[0])
     fill = make_fill_mask(apply, tokenizer, length=config.model.max_length)

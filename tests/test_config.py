@@ -37,7 +37,8 @@ def test_overrides_are_typed_by_their_field(config):
     assert config.masking.rate == 1.0 and type(config.masking.rate) is float
     assert config.data.lowercase is False and config.data.corpus == "12"
     assert config.masking.mask_selection_length == 30 and config.eval.fill == ("a [MASK]",)
-    apply_overrides(config, {"masking.mask_selection_length": None})
+    apply_overrides(config, {"masking.mask_selection_length": None, "eval.fill": "one [MASK]."})
+    assert config.eval.fill == ("one [MASK].",)
     assert config.masking.mask_selection_length is None
 
 

@@ -57,11 +57,20 @@ def test_a_wrong_type(run):
 def test_stray_arguments(run):
     refused(run(train_script, "config.seed=1"), 2, "stray argument 'config.seed=1'", "--config.")
     refused(run(train_script, "--sede=1"), 2, "stray argument '--sede=1'")
+    refused(run(train_script, "--config.seed"), 2, "--config.seed has no value; write")
 
 
 def test_missing_arguments(run):
     refused(run(train_script, config=None), 2, "--config", "--help")
     refused(run(eval_script, config=None), 2, "--workdir", "--help")
+
+
+def test_an_empty_workdir(run):
+    refused(run(train_script, "--workdir="), 2, "--workdir is empty")
+
+
+def test_a_number_of_candidates_below_one(run):
+    refused(run(eval_script, "--workdir=x", "--top_k=0", config=None), 2, "--top_k is 0")
 
 
 def test_a_missing_config_file(run):
@@ -177,32 +186,41 @@ def test_a_store_and_a_tokenizer_that_did_not_make_it(run, tmp_path):
 # ---- checkpoints: 4 ------------------------------------------------------------------------------
 
 
-def test_a_run_that_began_with_another_tokenizer_or_text(run, tmp_path):
-    (tmp_path / "run").mkdir()
-    store = tmp_path / "store"
+def test_a_run_that_began_with_another_tokenizer_or_text(run, tiny, tmp_path):
+    workdir, store = tmp_path / "run", tmp_path / "store"
     assert run(commands, "prepare", f"--out={store}") == (0, [])
+    (workdir / "checkpoints/5/params").mkdir(parents=True)
+    config = load_config("configs/default.py")
+    apply_overrides(config, tiny)
+    (workdir / "config.json").write_text(json.dumps(flat(config)))
+    refused(run(train_script), 4, str(workdir), "no readable text.json")
+
+    text, tokenizer = workdir / "text.json", workdir / "tokenizer.json"
     fingerprint = json.loads((store / "train/meta.json").read_text())["fingerprint"]
-    text = tmp_path / "run/text.json"
-    other = other_tokenizer(tmp_path / "run/tokenizer.json")
     facts = {"text": fingerprint, "order": ORDER_VERSION}
     text.write_text(json.dumps(facts))
-    refused(run(train_script), 4, str(tmp_path / "run"), f"tokenizer {other.hash[:12]}")
-    shutil.copy(store / "tokenizer.json", tmp_path / "run/tokenizer.json")
-    text.write_text(json.dumps(facts | {"text": "another text"}))
-    refused(run(train_script), 4, "began with text another text", "another --workdir")
-    text.write_text(json.dumps(facts | {"order": 0}))
-    refused(run(train_script), 4, "began with order 0", "another --workdir")
+    refused(run(train_script), 4, "tokenizer.json", "missing or damaged", "another --workdir")
+    other = other_tokenizer(tokenizer)
+    refused(run(train_script), 4, str(workdir), f"tokenizer {other.hash[:12]}")
+    shutil.copy(store / "tokenizer.json", tokenizer)
+    for name, value in (("text", "another text"), ("order", 0)):
+        text.write_text(json.dumps(facts | {name: value}))
+        refused(run(train_script), 4, f"began with {name} {value}", "another --workdir")
+    # All is as it was: now the checkpoint itself, of which nothing is left, is what fails.
+    text.write_text(json.dumps(facts))
+    refused(run(train_script), 4, "checkpoints/5 cannot be restored", "remove that folder")
 
 
 def test_eval_without_a_run_without_a_checkpoint_and_with_another_step(run, tiny, tmp_path):
     for workdir in (tmp_path, tmp_path / "none", __file__):
         result = run(eval_script, f"--workdir={workdir}", config=None)
         refused(result, 4, str(workdir), "holds no checkpoint of a run", "train.py")
+    (tmp_path / "checkpoints/5/params").mkdir(parents=True)
+    result = run(eval_script, f"--workdir={tmp_path}", config=None)
+    refused(result, 4, "config.json cannot be read")
     config = load_config("configs/default.py")
     apply_overrides(config, tiny)
     (tmp_path / "config.json").write_text(json.dumps(flat(config)))
-    refused(run(eval_script, f"--workdir={tmp_path}", config=None), 4, "holds no checkpoint")
-    (tmp_path / "checkpoints/5/params").mkdir(parents=True)
     result = run(eval_script, f"--workdir={tmp_path}", "--step=4", config=None)
     refused(result, 4, "has no checkpoint 4; it has 5")
 

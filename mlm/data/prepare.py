@@ -114,7 +114,8 @@ def _make(settings: TextSettings, folder: Path, name: str, say: Callable) -> Non
         raise DataError(
             f"data.corpus {settings.corpus} has {len(corpus.documents)} documents, of which "
             f"data.heldout_fraction {settings.heldout_fraction} leaves {len(train)} to train on "
-            f"and {len(heldout)} to evaluate on; give more text or change the fraction"
+            f"and {len(heldout)} to evaluate on; give more text, change the fraction, or make a "
+            "document of every line with data.document=line"
         )
     if settings.tokenizer:
         tokenizer = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase)

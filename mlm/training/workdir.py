@@ -28,9 +28,12 @@ def locked_workdir(path: str | Path) -> Iterator[Path]:
     The kernel frees the lock with its owner, so a killed run leaves none behind.
 
     Raises:
+      ConfigError: `path` is empty.
       OutputError: `path` is a file or cannot be written.
       WorkdirLockedError: another process holds it.
     """
+    if not str(path):
+        raise ConfigError("--workdir is empty; name the folder of the run, such as runs/mine")
     path = Path(path).absolute()
     try:
         path.mkdir(parents=True, exist_ok=True)
@@ -83,19 +86,24 @@ def check_config(workdir: Path, fields: Mapping[str, object]) -> None:
 
 
 def saved_steps(folder: Path) -> list[int]:
-    """The steps of the complete checkpoints in `folder`, oldest first; no folder holds none."""
+    """The steps of the checkpoints in `folder`, oldest first; no folder holds none.
+
+    Orbax renames a step's folder when it is complete; what is damaged later still counts, so that
+    it is reported rather than passed over. Only an empty folder is no checkpoint.
+    """
     if not folder.is_dir():
         return []
-    complete = (p for p in folder.iterdir() if p.name.isdigit() and (p / "params").is_dir())
-    return sorted(int(path.name) for path in complete)
+    steps = (p for p in folder.iterdir() if p.name.isdigit() and p.is_dir() and any(p.iterdir()))
+    return sorted(int(path.name) for path in steps)
 
 
 def read_json(file: Path) -> dict | None:
-    """The object in `file`; None if there is no such file or it is torn."""
+    """The object in `file`; None if there is no such file, or it is torn or something else."""
     try:
-        return json.loads(file.read_text())
-    except (FileNotFoundError, NotADirectoryError, json.JSONDecodeError):
+        value = json.loads(file.read_text())
+    except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
+    return value if isinstance(value, dict) else None
 
 
 def write_json(file: Path, value: object) -> None:

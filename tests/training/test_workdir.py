@@ -58,9 +58,9 @@ def test_checkpoints_without_a_readable_config_are_not_continued(tmp_path):
         check_config(tmp_path, {"seed": 1})
 
 
-def test_only_complete_checkpoints_count(tmp_path):
+def test_folders_named_after_a_step_count_unless_empty(tmp_path):
     assert saved_steps(tmp_path / "none") == []
-    for name in ("10/params", "9/params", "11", "12.orbax-checkpoint-tmp/params", "notes/params"):
+    for name in ("10/params", "9/state", "11", "12.orbax-checkpoint-tmp/params", "notes/params"):
         (tmp_path / name).mkdir(parents=True)
     assert saved_steps(tmp_path) == [9, 10]
 
@@ -72,3 +72,5 @@ def test_json_is_replaced_whole(tmp_path):
     assert json.loads(file.read_text()) == {"step": 2} and len(list(tmp_path.iterdir())) == 1
     file.write_text('{"step"')
     assert read_json(file) is None and read_json(tmp_path / "none.json") is None
+    file.write_text("[]")
+    assert read_json(file) is None
