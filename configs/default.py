@@ -4,7 +4,7 @@ Command:   python train.py --config=configs/default.py --workdir=runs/mine \\
              --config.data.corpus=my.txt
 Hardware:  an accelerator: on 2 CPU cores a step takes 20 s and 9 GiB, the whole run four days. It
            has not been run to the end; configs/quickstart.py is the size for a laptop.
-Expect:    a loss below the unigram line that every evaluation prints (quickstart: by 1.26 nats).
+Expect:    a loss below the unigram line that every evaluation prints (quickstart: by 1.20 nats).
 
 A duration is written with any of four suffixes, `_steps`, `_epochs`, `_examples` or `_percent` (of
 the whole run): `--config.train.total_epochs=3` takes the place of `train.total_steps`.
