@@ -5,7 +5,7 @@ import random
 import signal
 
 import pytest
-from runs import losses, wait_for_step
+from processes import losses, wait_for_step
 
 
 @pytest.fixture(scope="module")
