@@ -14,8 +14,18 @@ def losses(workdir: Path) -> dict[int, float]:
 
 
 def wait_for_step(process: subprocess.Popen, workdir: Path, step: int) -> None:
-    """Returns as soon as `step` is logged; fails if the process ends first."""
-    while max(losses(workdir), default=0) < step:
+    """Returns when `process`, just started, has logged `step`; fails if it ends first.
+
+    A run replaces metrics.jsonl when it takes over, so lines of the attempt before do not count,
+    and its signal handlers are in place by then.
+    """
+    before = _inode(workdir)
+    while _inode(workdir) == before or max(losses(workdir), default=0) < step:
         if process.poll() is not None:
             raise AssertionError(f"ended before step {step}: {process.communicate()[1]}")
         time.sleep(0.005)
+
+
+def _inode(workdir: Path) -> int | None:
+    file = workdir / "metrics.jsonl"
+    return file.stat().st_ino if file.exists() else None
