@@ -181,18 +181,21 @@ def optimizer_settings(config: ConfigDict, *, warmup: int) -> OptimizerSettings:
 def masking_spec(config: ConfigDict, tokenizer: Tokenizer) -> MaskingSpec:
     """The static masking settings of `config.masking`; no special id is ever selected."""
     masking = config.masking
-    special = tokenizer.special
     return MaskingSpec(
         vocabulary_size=tokenizer.vocabulary_size,
-        mask_token_id=special.mask,
+        mask_token_id=tokenizer.special.mask,
         mask_selection_length=mask_slots(config, config.data.length, masking.rate),
-        unselectable_token_ids=set(tokenizer.special_ids)
-        - ({special.unk} if masking.select_unknown else set()),
+        unselectable_token_ids=_unselectable(tokenizer, select_unknown=masking.select_unknown),
         mask_token_rate=masking.mask_token_rate,
         random_token_rate=masking.random_token_rate,
         count=masking.count,
         random_ids=masking.random_ids,
     )
+
+
+def _unselectable(tokenizer: Tokenizer, *, select_unknown: bool) -> set[int]:
+    """The special ids; [UNK] is an ordinary token if `select_unknown`."""
+    return set(tokenizer.special_ids) - ({tokenizer.special.unk} if select_unknown else set())
 
 
 def mask_batch(
@@ -217,7 +220,7 @@ def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) ->
         vocabulary_size=text.tokenizer.vocabulary_size,
         mask_token_id=special.mask,
         mask_selection_length=required_slots(max(rates), config.eval.length, "stochastic"),
-        unselectable_token_ids=set(text.tokenizer.special_ids) - {special.unk},
+        unselectable_token_ids=_unselectable(text.tokenizer, select_unknown=True),
         count="stochastic",
     )
     root = jax.random.key(config.eval.seed, impl="threefry2x32")

@@ -8,7 +8,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -127,45 +126,37 @@ def _make(settings: TextSettings, folder: Path, name: str, say: Callable) -> Non
     say(f"tokenizing {len(corpus.documents)} documents into {folder}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}-"))
-    except OSError as error:
-        raise _not_writable(folder, error) from error
-    try:
-        tokenizer.save(temporary / "tokenizer.json")
-        source = {"corpus": settings.corpus, "text": corpus.fingerprint, **corpus.origin}
-        for part, texts in (("train", train), ("heldout", heldout)):
-            write_store(
-                temporary / part,
-                _encoded(tokenizer, texts),
-                vocabulary_size=tokenizer.vocabulary_size,
-                tokenizer_hash=tokenizer.hash,
-                fingerprint=f"{corpus.fingerprint}:{settings.heldout_fraction:g}:{part}",
-                source=source,
-            )
-        (temporary / "prepared.json").write_text(json.dumps({"name": name, **source}, indent=2))
-        _rename(temporary, folder)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
+            partial = Path(temporary) / folder.name
+            partial.mkdir()
+            tokenizer.save(partial / "tokenizer.json")
+            source = {"corpus": settings.corpus, "text": corpus.fingerprint, **corpus.origin}
+            for part, texts in (("train", train), ("heldout", heldout)):
+                write_store(
+                    partial / part,
+                    _encoded(tokenizer, texts),
+                    vocabulary_size=tokenizer.vocabulary_size,
+                    tokenizer_hash=tokenizer.hash,
+                    fingerprint=f"{corpus.fingerprint}:{settings.heldout_fraction:g}:{part}",
+                    source=source,
+                )
+            (partial / "prepared.json").write_text(json.dumps({"name": name, **source}, indent=2))
+            _rename(partial, folder)
     except OutputError:
-        raise
+        raise  # the store's own, which says more
     except OSError as error:
-        raise _not_writable(folder, error) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
+            "data.cache_dir or --out"
+        ) from error
 
 
-def _rename(temporary: Path, folder: Path) -> None:
+def _rename(partial: Path, folder: Path) -> None:
     try:
-        temporary.chmod(0o755)  # mkdtemp makes it private
-        temporary.rename(folder)
+        partial.rename(folder)
     except OSError:
         if not folder.is_dir():  # else another process made the same meanwhile
             raise
-
-
-def _not_writable(folder: Path, error: OSError) -> OutputError:
-    return OutputError(
-        f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
-        "data.cache_dir or --out"
-    )
 
 
 def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
