@@ -12,6 +12,8 @@ import enum
 import jax
 import jax.numpy as jnp
 
+from mlm.masking.threefry import threefry_bits
+
 
 class Stream(enum.IntEnum):
     """The ingredients that draw; numbers are part of the mask's definition and never reused."""
@@ -41,13 +43,17 @@ def row_keys(root: jax.Array, visits: jax.Array | int, example_ids: jax.Array) -
     return fold(visits, example_ids)
 
 
-def draw_bits(keys: jax.Array, stream: Stream, length: int) -> jax.Array:
-    """`uint32[B, length]` random bits; entry [b, l] depends on keys[b], the stream and l only.
+def draw_bits(keys: jax.Array, stream: Stream, positions: jax.Array) -> jax.Array:
+    """`uint32[B, N]`: random bits of a row's key, a stream and a position, and of nothing else.
 
-    Threefry is counter-based, so a longer row begins with the bits of a shorter one.
+    Args:
+      keys: `key[B]`.
+      stream: what is drawn.
+      positions: `uint32[B, N]` or `uint32[1, N]`; draws are counter-based, so a longer row begins
+        with the bits of a shorter one, and a slot draws what its position would have drawn.
     """
-    draw = jax.vmap(lambda key: jax.random.bits(jax.random.fold_in(key, stream), (length,)))
-    return draw(keys)
+    folded = jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)
+    return threefry_bits(jax.random.key_data(folded), positions)
 
 
 def unit_interval(bits: jax.Array) -> jax.Array:

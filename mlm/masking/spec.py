@@ -5,10 +5,15 @@ Nothing here needs jax, so a config can be checked before it is imported.
 
 import dataclasses
 import math
+import numbers
+import operator
 from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
+
+# Undoes binary rounding: 0.15 * 100 is 15 masks, not 16, in float32 and in float64.
+COUNT_SLACK = 2.5e-4
 
 Count = Literal["stochastic", "exact", "bernoulli"]
 
@@ -29,8 +34,8 @@ class MaskingSpec:
         'exact': ceil(r * n), at least one (KerasHub's data-pipeline rule);
         'stochastic': floor(r * n) or one more, r * n on average;
         'bernoulli': an independent coin per token.
-      overflow: 'error' refuses a Python rate that P cannot hold; 'drop' lets a random choice of P
-        through and counts the rest, which is also what happens to traced rates.
+      overflow: 'error' refuses a rate that P cannot hold; 'drop' lets a random choice of P through
+        and counts the rest, which is also what happens to traced rates.
       random_ids: 'selectable' draws replacements from ids that are neither unselectable nor the
         mask id; 'vocabulary' draws from all V ids, as KerasHub, BERT and the Hugging Face collator.
     """
@@ -46,8 +51,11 @@ class MaskingSpec:
     random_ids: Literal["selectable", "vocabulary"] = "selectable"
 
     def __post_init__(self):
-        ids = tuple(sorted({int(i) for i in self.unselectable_token_ids}))
-        object.__setattr__(self, "unselectable_token_ids", ids)
+        for name in ("vocabulary_size", "mask_token_id", "mask_selection_length"):
+            object.__setattr__(self, name, as_integer(name, getattr(self, name)))
+        name = "unselectable_token_ids"
+        ids = tuple(sorted({as_integer(name, i) for i in self.unselectable_token_ids}))
+        object.__setattr__(self, name, ids)
         _check_choice("count", self.count, ("stochastic", "exact", "bernoulli"))
         _check_choice("overflow", self.overflow, ("error", "drop"))
         _check_choice("random_ids", self.random_ids, ("selectable", "vocabulary"))
@@ -56,13 +64,16 @@ class MaskingSpec:
                 f"mask_selection_length is {self.mask_selection_length}; give the number of mask "
                 "slots per row, 0 or more"
             )
-        for name, i in [("mask_token_id", self.mask_token_id)] + [
-            ("unselectable_token_ids", i) for i in ids
-        ]:
+        if not 0 <= self.mask_token_id < self.vocabulary_size:
+            raise ValueError(
+                f"Mask token id should be from 0 to vocabulary_size - 1, which is "
+                f"{self.vocabulary_size - 1}; mask_token_id is {self.mask_token_id}"
+            )
+        for i in ids:
             if not 0 <= i < self.vocabulary_size:
                 raise ValueError(
-                    f"{name} holds {i}, outside the vocabulary of {self.vocabulary_size}; "
-                    "give ids from 0 to vocabulary_size - 1"
+                    f"unselectable_token_ids holds {i}, outside the vocabulary of "
+                    f"{self.vocabulary_size}; give ids from 0 to vocabulary_size - 1"
                 )
         check_split(self.mask_token_rate, self.random_token_rate)
         if self.random_ids == "selectable" and not self.replacement_ids.size:
@@ -88,14 +99,13 @@ def required_slots(rate: float, length: int, count: Count) -> int:
     if count == "bernoulli":
         bound = rate * length + 6 * math.sqrt(rate * length * (1 - rate))
         return min(length, math.ceil(bound))
-    # The slack undoes binary rounding: 0.15 * 100 is 15 masks, not 16.
-    return min(length, math.ceil(rate * length - 2.5e-4))
+    return min(length, math.ceil(rate * length - COUNT_SLACK))
 
 
 def check_rate(rate: float, name: str = "rate") -> None:
     """Raises ValueError unless `rate` is a number in [0, 1]; NaN is refused as well."""
-    if not 0 <= rate <= 1:
-        raise ValueError(f"{name} is {rate}; give a share between 0 and 1")
+    if not isinstance(rate, numbers.Real) or not 0 <= rate <= 1:
+        raise ValueError(f"{name} is {rate!r}; give a share between 0 and 1")
 
 
 def check_split(mask_token_rate: float, random_token_rate: float) -> None:
@@ -107,6 +117,14 @@ def check_split(mask_token_rate: float, random_token_rate: float) -> None:
             f"mask_token_rate {mask_token_rate} and random_token_rate {random_token_rate} add up "
             "to more than 1; the rest is the share of selected tokens that is kept"
         )
+
+
+def as_integer(name: str, value: int) -> int:
+    """`value` as a Python int; raises ValueError for floats and whatever else is no integer."""
+    try:
+        return operator.index(value)
+    except TypeError:
+        raise ValueError(f"{name} is {value!r}; give an integer") from None
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

@@ -6,6 +6,7 @@ Everything has a static shape; rates may be traced, so a schedule or a sweep com
 B batch, L length, P mask slots.
 """
 
+import functools
 from typing import NamedTuple
 
 import jax
@@ -13,7 +14,8 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlm.masking.keys import Stream, check_keys, draw_bits, unit_interval
-from mlm.masking.selection import count_selected, smallest_scores
+from mlm.masking.selection import count_selected, score_tokens
+from mlm.masking.smallest import smallest_scores
 from mlm.masking.spec import MaskingSpec, check_rate, check_split, required_slots
 
 Rate = float | jax.Array
@@ -45,32 +47,40 @@ def mask_tokens(
 
     Args:
       keys: `key[B]` from `row_keys`.
-      token_ids: `int32[B, L]`; every id that `spec` does not list as unselectable may be selected.
+      token_ids: `int32[B, L]` (other integers are converted); every id that `spec` does not list as
+        unselectable may be selected.
       spec: static settings.
-      rate: the share of selectable tokens to select: a float, a traced scalar or `float32[B]`.
+      rate: the share of selectable tokens to select: a float, a scalar array or `float32[B]`. A
+        traced one is not checked, and a new value compiles nothing.
       mask_token_rate, random_token_rate: override the split of `spec`; same types as `rate`.
 
     Raises:
-      ValueError: for a Python rate outside [0, 1], a split above 1, more masks than P holds
-        (unless `spec.overflow` is 'drop'), wrong shapes, or keys other than threefry.
+      ValueError: for a rate outside [0, 1], a split above 1 and more masks than P holds (unless
+        `spec.overflow` is 'drop'), where these are not traced; for wrong shapes, and for keys other
+        than threefry.
     """
     mask_token_rate = spec.mask_token_rate if mask_token_rate is None else mask_token_rate
     random_token_rate = spec.random_token_rate if random_token_rate is None else random_token_rate
     _check_arguments(keys, token_ids, spec, rate, mask_token_rate, random_token_rate)
-    batch, length = token_ids.shape
-    slots = spec.mask_selection_length
-    rate, mask_share, random_share = (
-        jnp.broadcast_to(jnp.asarray(r, jnp.float32), (batch,))
+    shape = token_ids.shape[:1]
+    rates = (
+        jnp.broadcast_to(jnp.asarray(r, jnp.float32), shape)
         for r in (rate, mask_token_rate, random_token_rate)
     )
+    return _mask(keys, token_ids, *rates, spec=spec)
 
-    selectable = selectable_positions(token_ids, spec)
-    scores = draw_bits(keys, Stream.SELECTION, length)
-    n = count_selected(keys, scores, selectable, rate=rate, count=spec.count)
-    positions, filled = smallest_scores(scores, selectable, n, slots=slots)
+
+@functools.partial(jax.jit, static_argnames="spec")
+def _mask(keys, token_ids, rate, mask_share, random_share, *, spec) -> MaskedTokens:
+    """The transform itself, compiled as one also where it is called outside of jit."""
+    token_ids = token_ids.astype(jnp.int32)
+    scores = score_tokens(keys, selectable_positions(token_ids, spec))
+    n = count_selected(keys, scores, rate=rate, count=spec.count)
+    slots = spec.mask_selection_length
+    positions, filled = smallest_scores(scores, n, slots=slots)
 
     originals = jnp.take_along_axis(token_ids, positions, axis=1)
-    replacements = _corrupt(keys, originals, positions, spec, length, mask_share, random_share)
+    replacements = _corrupt(keys, originals, positions, spec, mask_share, random_share)
     return MaskedTokens(
         token_ids=_write_back(token_ids, positions, jnp.where(filled, replacements, -1)),
         mask_positions=positions,
@@ -86,19 +96,16 @@ def selectable_positions(token_ids: jax.Array, spec: MaskingSpec) -> jax.Array:
     return jnp.isin(token_ids, unselectable, invert=True)
 
 
-def _corrupt(keys, originals, positions, spec, length, mask_share, random_share) -> jax.Array:
+def _corrupt(keys, originals, positions, spec, mask_share, random_share) -> jax.Array:
     """`int32[B, P]`: what stands at each slot's position afterwards.
 
     The draws belong to positions, not to slots: a token selected at two rates meets one fate.
     """
-
-    def drawn(stream):
-        return jnp.take_along_axis(draw_bits(keys, stream, length), positions, axis=1)
-
-    fate = unit_interval(drawn(Stream.CORRUPTION))
+    at = positions.astype(jnp.uint32)
+    fate = unit_interval(draw_bits(keys, Stream.CORRUPTION, at))
     ids = jnp.asarray(spec.replacement_ids)
     # The modulo favours low ids by at most R / 2^32: 3e-5 for the largest public vocabulary.
-    random_ids = ids[drawn(Stream.RANDOM_ID) % np.uint32(max(ids.size, 1))]
+    random_ids = ids[draw_bits(keys, Stream.RANDOM_ID, at) % np.uint32(max(ids.size, 1))]
     kept_from = mask_share + random_share
     replaced = jnp.where(fate < kept_from[:, None], random_ids, originals)
     return jnp.where(fate < mask_share[:, None], spec.mask_token_id, replaced)
@@ -121,19 +128,32 @@ def _check_arguments(keys, token_ids, spec, rate, mask_token_rate, random_token_
         )
     if not jnp.issubdtype(token_ids.dtype, jnp.integer):
         raise ValueError(f"token_ids are {token_ids.dtype}; give integers")
-    if _is_python(mask_token_rate) and _is_python(random_token_rate):
-        check_split(mask_token_rate, random_token_rate)
-    if not _is_python(rate):
-        return
-    check_rate(rate)
-    needed = required_slots(rate, token_ids.shape[1], spec.count)
-    if spec.overflow == "error" and needed > spec.mask_selection_length:
-        raise ValueError(
-            f"mask_selection_length {spec.mask_selection_length} is too small: rate {rate} of "
-            f"{token_ids.shape[1]} tokens may select {needed}; raise it, or say overflow='drop' to "
-            "drop the rest at random"
-        )
+    _check_splits(mask_token_rate, random_token_rate)
+    for bound in _bounds(rate):
+        check_rate(bound)
+        needed = required_slots(bound, token_ids.shape[1], spec.count)
+        if spec.overflow == "error" and needed > spec.mask_selection_length:
+            raise ValueError(
+                f"mask_selection_length {spec.mask_selection_length} is too small: rate {bound:g} "
+                f"of {token_ids.shape[1]} tokens may select {needed}; raise it, or say "
+                "overflow='drop' to drop the rest at random"
+            )
 
 
-def _is_python(value) -> bool:
-    return isinstance(value, (int, float, np.number))
+def _check_splits(mask_token_rate: Rate, random_token_rate: Rate) -> None:
+    for name, share in zip(("mask", "random"), (mask_token_rate, random_token_rate), strict=True):
+        for bound in _bounds(share):
+            check_rate(bound, f"{name}_token_rate")
+    if _bounds(mask_token_rate) and _bounds(random_token_rate):
+        pairs = np.broadcast_arrays(mask_token_rate, random_token_rate)
+        largest = np.argmax(np.add(*pairs))
+        check_split(*(float(share.flat[largest]) for share in pairs))
+
+
+def _bounds(rate: Rate) -> tuple[float, ...]:
+    """The smallest and the largest of a rate; nothing is known of a traced one."""
+    if isinstance(rate, jax.core.Tracer) or np.size(rate) == 0:
+        return ()
+    if isinstance(rate, (jax.Array, np.ndarray)):
+        return float(rate.min()), float(rate.max())
+    return (rate,)

@@ -23,13 +23,18 @@ def test_one_visit_serves_the_whole_batch():
 
 def test_bits_of_a_longer_row_begin_with_those_of_a_shorter_one():
     keys = row_keys(ROOT, 0, jnp.arange(3))
-    short, long = (draw_bits(keys, Stream.SELECTION, n) for n in (10, 33))
+    short, long = (
+        draw_bits(keys, Stream.SELECTION, jnp.arange(n, dtype="uint32")[None]) for n in (10, 33)
+    )
     np.testing.assert_array_equal(short, long[:, :10])
 
 
 def test_streams_draw_apart():
     keys = row_keys(ROOT, 0, jnp.arange(2))
-    drawn = [np.asarray(draw_bits(keys, stream, 8)) for stream in Stream]
+    drawn = [
+        np.asarray(draw_bits(keys, stream, jnp.arange(8, dtype="uint32")[None]))
+        for stream in Stream
+    ]
     assert len({bits.tobytes() for bits in drawn}) == len(Stream)
 
 

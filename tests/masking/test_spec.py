@@ -21,7 +21,11 @@ def test_replacements_exclude_unselectable_ids_and_the_mask():
 @pytest.mark.parametrize(
     ("change", "words"),
     [
-        ({"mask_token_id": 20}, "mask_token_id holds 20"),
+        ({"mask_token_id": 20}, "Mask token id should be from 0 .* mask_token_id is 20"),
+        ({"mask_token_id": -1}, "mask_token_id is -1"),
+        ({"mask_token_id": 1.5}, "mask_token_id is 1.5; give an integer"),
+        ({"vocabulary_size": "20"}, "vocabulary_size is '20'; give an integer"),
+        ({"unselectable_token_ids": [0.5]}, "unselectable_token_ids is 0.5; give an integer"),
         ({"unselectable_token_ids": [-1]}, "unselectable_token_ids holds -1"),
         ({"mask_selection_length": -1}, "mask_selection_length is -1"),
         ({"mask_token_rate": 0.8, "random_token_rate": 0.3}, "add up to more than 1"),
@@ -57,7 +61,7 @@ def test_the_usual_predictions_per_sequence_do_not_hold_a_higher_rate():
     assert required_slots(0.15, 128, "exact") == 20 < required_slots(0.16, 128, "exact")
 
 
-@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan")])
+@pytest.mark.parametrize("rate", [-0.1, 1.1, float("nan"), None, "0.15"])
 def test_rates_outside_the_unit_interval_are_refused(rate):
     with pytest.raises(ValueError, match="between 0 and 1"):
         check_rate(rate)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from mlm.masking import MaskingSpec, mask_tokens, row_keys
+from mlm.masking import MaskingSpec, mask_tokens, row_keys, smallest
 
 PAD, UNK, CLS, SEP, MASK, V, B, L = 0, 1, 2, 3, 4, 200, 512, 64
 SPECIAL = (PAD, CLS, SEP, MASK)
@@ -35,6 +35,11 @@ def masked(ids, example_ids, visits, rate):
 @pytest.fixture(scope="module")
 def result():
     return jax.device_get(masked(IDS, np.arange(B), 0, 0.15))
+
+
+def assert_masks_equal(expected, masked):
+    for one, other in zip(expected, masked, strict=True):
+        np.testing.assert_array_equal(one, other)
 
 
 def chosen(result):
@@ -272,6 +277,11 @@ def test_more_slots_than_tokens_and_no_slots_at_all():
     [
         ({"rate": 1.5}, "rate is 1.5"),
         ({"rate": float("nan")}, "rate is nan"),
+        ({"rate": "0.1"}, "rate is '0.1'"),
+        ({"rate": np.array([0.1] * (B - 1) + [1.5])}, "rate is 1.5"),
+        ({"rate": jnp.float32(-0.5)}, "rate is -0.5"),
+        ({"rate": 0.1, "mask_token_rate": jnp.full(B, 0.95)}, "add up to more than 1"),
+        ({"rate": 0.1, "mask_token_rate": np.full(B, -0.5)}, "mask_token_rate is -0.5"),
         ({"rate": 0.1, "random_token_rate": 0.5}, "add up to more than 1"),
     ],
 )
@@ -288,9 +298,59 @@ def test_wrong_arrays_are_refused():
         mask_tokens(keys, IDS[:3].astype(np.float32), SPEC, rate=0.1)
 
 
-def test_masks_are_pinned(result):
-    # Masks are part of a run's record: another jax, or a change here, must not move them.
-    digest = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in result)).hexdigest()
-    assert digest[:16] == "43f60646aa62b7c0", (
-        "masks changed: every frozen evaluation changes with them"
+def test_a_rate_per_row_must_fit_the_slots_too():
+    small = MaskingSpec(V, MASK, 10, SPECIAL)
+    keys, rates = row_keys(ROOT, 0, jnp.arange(4)), jnp.array([0.1, 0.1, 0.15, 0.2])
+    with pytest.raises(ValueError, match="rate 0.2 of 64 tokens may select 13"):
+        mask_tokens(keys, IDS[:4], small, rate=rates)
+
+
+def test_other_integers_are_converted(result):
+    keys = row_keys(ROOT, 0, jnp.arange(B))
+    narrow = mask_tokens(keys, IDS.astype(np.uint8), SPEC, rate=0.15)
+    assert_masks_equal(result, narrow)
+
+
+def test_vmap_over_rates_and_splits(result):
+    keys, ids = row_keys(ROOT, 0, jnp.arange(32)), IDS[:32]
+    arms = jax.vmap(
+        lambda rate, share: mask_tokens(keys, ids, SPEC, rate=rate, mask_token_rate=share)
     )
+    several = arms(jnp.array([0.15, 0.4, 0.15]), jnp.array([0.8, 0.8, 0.0]))
+    assert_masks_equal([x[:32] for x in result], [x[0] for x in several])
+    alone = mask_tokens(keys, ids, SPEC, rate=0.4)
+    assert_masks_equal(alone, [x[1] for x in several])
+    # Another split leaves the selection alone.
+    np.testing.assert_array_equal(several.mask_positions[0], several.mask_positions[2])
+    assert not (several.token_ids[2] == MASK).any()
+
+
+def test_64_bit_mode_changes_nothing(result):
+    with jax.enable_x64(True):
+        wide = masked(IDS, np.arange(B), 0, 0.15)
+    assert [x.dtype for x in wide] == [x.dtype for x in result]
+    assert_masks_equal(result, wide)
+
+
+# Masks are part of a run's record: another jax, another implementation or a change here must not
+# move them. The first 16 hex digits of SHA-256 over the five results.
+PINNED = [
+    (7, "stochastic", "selectable", 64, "43f60646aa62b7c0"),
+    (7, "exact", "selectable", 64, "b6b28ae4686b073f"),
+    (7, "bernoulli", "selectable", 64, "350fbab253b52e6b"),
+    (0, "exact", "vocabulary", 5, "04e5cef9e39415b3"),
+    (2**31, "stochastic", "selectable", 80, "eefafbb1be753ab9"),
+]
+
+
+@pytest.mark.parametrize("way", ["threshold", "sort"])
+@pytest.mark.parametrize(("seed", "count", "random_ids", "slots", "pinned"), PINNED)
+def test_masks_are_pinned(seed, count, random_ids, slots, pinned, way, monkeypatch):
+    if way == "sort":
+        monkeypatch.setattr(smallest, "by_threshold", smallest.by_sort)
+        jax.clear_caches()
+    spec = MaskingSpec(V, MASK, slots, SPECIAL, 0.8, 0.1, count, "drop", random_ids)
+    keys = row_keys(jax.random.key(seed), 0, jnp.arange(B))
+    arrays = mask_tokens(keys, IDS, spec, rate=0.15)
+    digest = hashlib.sha256(b"".join(np.asarray(x).tobytes() for x in arrays)).hexdigest()
+    assert digest[:16] == pinned, "masks changed: every frozen evaluation changes with them"
