@@ -1,3 +1,8 @@
 """Masked language modelling research in JAX."""
 
+from mlm.lazy import lazy_exports
+
 __version__ = "0.1.0"
+__all__ = ["MaskedLMMaskGenerator"]
+
+__getattr__ = lazy_exports(__name__, {"MaskedLMMaskGenerator": "masking"})

@@ -1,13 +1,15 @@
 """The masking transform: which tokens are hidden, how many, and behind what.
 
-Read `spec` (the rules), `keys` (where randomness comes from), `selection` (how many and which) and
-`transform` (the whole). The room is a leaf: it knows arrays and keys, no files and no model.
+Read `spec` (the rules), `keys` (where randomness comes from), `selection` (how many), `smallest`
+(which) and `transform` (the whole); `generator` puts KerasHub's class around it. The room is a
+leaf: it knows arrays and keys, no files and no model.
 """
 
 from mlm.lazy import lazy_exports
 from mlm.masking.spec import MaskingSpec, check_rate, check_split, required_slots
 
 __all__ = [
+    "MaskedLMMaskGenerator",
     "MaskedTokens",
     "MaskingSpec",
     "check_rate",
@@ -18,5 +20,11 @@ __all__ = [
 ]
 
 __getattr__ = lazy_exports(
-    __name__, {"MaskedTokens": "transform", "mask_tokens": "transform", "row_keys": "keys"}
+    __name__,
+    {
+        "MaskedLMMaskGenerator": "generator",
+        "MaskedTokens": "transform",
+        "mask_tokens": "transform",
+        "row_keys": "keys",
+    },
 )
