@@ -1,9 +1,10 @@
 PYTHON ?= python3
 VENV := .venv
+PEERS := .venv-peers
 BIN := $(VENV)/bin
 CACHE := $(CURDIR)/.cache
 
-.PHONY: help setup train test lint format picture clean
+.PHONY: help setup train test lint format picture bench-peers clean
 
 help:
 	@echo "make train    train, evaluate and try a small model (configs/quickstart.py), under 3 minutes"
@@ -11,7 +12,8 @@ help:
 	@echo "make lint     check format and style"
 	@echo "make setup    make $(VENV) from requirements.txt, nothing else"
 	@echo "make picture  draw docs/quickstart.svg from runs/quickstart"
-	@echo "make clean    remove $(VENV) and caches; runs/ stays"
+	@echo "make bench-peers  make $(PEERS) with what benchmarks/masking.py compares with, 8 GB"
+	@echo "make clean    remove $(VENV), $(PEERS) and caches; runs/ stays"
 
 setup: $(VENV)/.ready
 
@@ -33,10 +35,13 @@ format: $(VENV)/.ready-dev
 picture: $(VENV)/.ready-dev
 	PYTHONPATH=. $(BIN)/python docs/quickstart.py runs/quickstart docs/quickstart.svg
 
-$(VENV)/bin/python:
+bench-peers: $(PEERS)/.ready
+	@echo "now run: $(PEERS)/bin/python benchmarks/masking.py"
+
+$(VENV)/bin/python $(PEERS)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
-	@$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); \
+	@$(PYTHON) -m venv $(@:/bin/python=) || { rm -rf $(@:/bin/python=); \
 	  echo "error: $(PYTHON) cannot make a virtual environment; install its venv package" >&2; exit 2; }
 
 $(VENV)/.ready: requirements.txt | $(VENV)/bin/python
@@ -47,5 +52,9 @@ $(VENV)/.ready-dev: requirements-dev.txt requirements.txt | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-dev.txt
 	@touch $@ $(VENV)/.ready
 
+$(PEERS)/.ready: benchmarks/requirements-peers.txt requirements.txt | $(PEERS)/bin/python
+	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) .cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) .cache .pytest_cache .ruff_cache

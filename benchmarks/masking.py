@@ -1,0 +1,280 @@
+"""Masked tokens per second, ours and others': `python benchmarks/masking.py [--rounds=N] [--ours]`.
+
+Prints versions, then for each shape our compile time and a table: million tokens per second with
+padding, the median of the rounds and their range, and how many times faster our exact masking is,
+the median of the ratios of the rounds. All run in one process, in turn, about a second each.
+
+`make bench-peers` installs the others; `taskset -c 0 python benchmarks/masking.py` is one core.
+What they do differs:
+
+    ours              row keys from (visit, example id); then ids, positions, labels and weights
+    KerasHub tf.data  the same four arrays, and ceil(rate * n) tokens per row as our exact count
+    KerasHub call     the same four arrays, but a coin per token: another algorithm (0.32)
+    transformers      ids and labels [B, L], no positions; a coin per token
+      lists           rows of Python ints of unequal length, which the collator pads
+      tensors, arrays only the masking, from int64[B, L] ids and special tokens' masks
+      whole words     a coin per word, from the same and offsets; no random ids
+"""
+
+import argparse
+import gc
+import importlib.util
+import itertools
+import os
+import platform
+import re
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+sys.path.insert(0, str(Path(__file__).parent.parent))
+os.environ["KERAS_BACKEND"] = "jax"  # keras reads it when it is imported
+os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # not to be told that there is no CUDA
+
+RATE = 0.15
+VOCABULARY, PAD, UNK, CLS, SEP, MASK = 30_522, 0, 100, 101, 102, 103
+UNSELECTABLE = [PAD, CLS, SEP, MASK]
+PEERS = ("keras-hub", "tensorflow", "tensorflow-text", "transformers", "torch")
+SECONDS = 1.0  # that a contender is timed in each round
+IN_FLIGHT = 16  # calls of ours between two waits for their results
+OURS = "ours, exact"
+
+
+class Contender(NamedTuple):
+    """`start()` makes ready and returns `chunk()`, which masks batches and returns how many."""
+
+    name: str
+    start: Callable[[], Callable[[], int]]
+    settle: float = 0.05  # seconds that it runs before it is timed
+
+
+def main() -> None:
+    args = parse_arguments()
+    print_versions(() if args.ours else PEERS)
+    for batch, length in args.shapes:
+        ids = make_ids(batch, length)
+        print(f"\n{batch} x {length}, {slots(length)} slots per row")
+        contenders = [our_contender(ids, "exact"), our_contender(ids, "stochastic")]
+        if not args.ours:
+            contenders += keras_hub_contenders(ids) + transformers_contenders(ids)
+        rounds = [one_round(contenders, ids) for _ in range(args.rounds)]
+        print_table(rounds)
+        print_bandwidth(statistics.median(r[OURS] for r in rounds), length)
+
+
+def parse_arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
+    parser.add_argument("--rounds", type=int, default=5, help="times that each contender is timed")
+    parser.add_argument("--shapes", type=parse_shapes, default="256x128,256x512,32x512")
+    parser.add_argument("--ours", action="store_true", help="leave the peers out")
+    args = parser.parse_args()
+    missing = [name for name in PEERS if not importlib.util.find_spec(name.replace("-", "_"))]
+    if args.rounds < 1:
+        parser.error(f"--rounds is {args.rounds}; give 1 or more")
+    if missing and not args.ours:
+        sys.exit(
+            f"error: {', '.join(missing)} cannot be imported; `make bench-peers` installs them in "
+            ".venv-peers, --ours leaves them out"
+        )
+    return args
+
+
+def parse_shapes(text: str) -> list[tuple[int, int]]:
+    """'256x128,32x512' as [(256, 128), (32, 512)]: rows and their length."""
+    if not re.fullmatch(r"(,[1-9]\d*x[1-9]\d+)+", "," + text):
+        raise argparse.ArgumentTypeError(f"{text!r} is not ROWSxLENGTH,... of 10 tokens or more")
+    return [tuple(map(int, shape.split("x"))) for shape in text.split(",")]
+
+
+def print_versions(peers: Sequence[str]) -> None:
+    import jax
+
+    device = jax.devices()[0].device_kind
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    names = (f"{name} {version(name)}" for name in ("jax", *peers))
+    print(f"python {platform.python_version()}, {', '.join(names)}")
+    print(f"{cores} cores may be used; jax computes on {device}")
+
+
+def slots(length: int) -> int:
+    """P: what the rate needs, rounded up to a multiple of 4: 20 at 128 tokens, 80 at 512."""
+    from mlm.masking import required_slots
+
+    return -(-required_slots(RATE, length, "exact") // 4) * 4
+
+
+def make_ids(batch: int, length: int) -> np.ndarray:
+    """`int32[B, L]`: [CLS], random ids, [SEP]; every second row ends early and is padded."""
+    rng = np.random.default_rng(0)
+    ids = rng.integers(1000, VOCABULARY, (batch, length), dtype=np.int32)
+    ends = np.full(batch, length)
+    ends[1::2] = rng.integers(length // 4, length, len(ends[1::2]))
+    ids[:, 0] = CLS
+    ids[np.arange(batch), ends - 1] = SEP
+    return np.where(np.arange(length) < ends[:, None], ids, PAD)
+
+
+def our_contender(ids: np.ndarray, count: str) -> Contender:
+    """Row keys and masking as one jitted function; every call is a new visit."""
+    import jax
+
+    from mlm.masking import MaskingSpec, mask_tokens, row_keys
+
+    spec = MaskingSpec(VOCABULARY, MASK, slots(ids.shape[1]), UNSELECTABLE, count=count)
+    root = jax.random.key(0, impl="threefry2x32")
+    mask = jax.jit(lambda i, e, v: mask_tokens(row_keys(root, v, e), i, spec, rate=RATE))
+    batch, visits = jax.device_put((ids, np.arange(len(ids), dtype=np.int32))), itertools.count()
+
+    def chunk() -> int:
+        jax.block_until_ready([mask(*batch, next(visits)) for _ in range(IN_FLIGHT)])
+        return IN_FLIGHT
+
+    began = time.perf_counter()
+    jax.block_until_ready(mask(*batch, next(visits)))
+    print(f"first call of ours, {count}: {time.perf_counter() - began:.2f} s, compiling included")
+    return Contender(f"ours, {count}", lambda: chunk)
+
+
+def keras_hub_contenders(ids: np.ndarray) -> list[Contender]:
+    import keras_hub
+    import tensorflow as tf
+
+    tf.config.set_visible_devices([], "GPU")  # the pipeline is the host's, the memory jax's
+    layer = keras_hub.layers.MaskedLMMaskGenerator(
+        vocabulary_size=VOCABULARY,
+        mask_selection_rate=RATE,
+        mask_token_id=MASK,
+        mask_selection_length=slots(ids.shape[1]),
+        unselectable_token_ids=UNSELECTABLE,
+    )
+    auto = tf.data.AUTOTUNE
+    data = tf.data.Dataset.from_tensors(ids).repeat()
+    data = data.map(layer, num_parallel_calls=auto).prefetch(auto)
+    # A new iterator each round, which ends with it: its threads would run on into the next turn.
+    # Until autotuning has settled, and while the buffer is full, its speed says little.
+    return [
+        Contender("KerasHub tf.data", lambda: each(iter(data).__next__), settle=0.8),
+        Contender("KerasHub call", lambda: each(lambda: layer(ids))),
+    ]
+
+
+def transformers_contenders(ids: np.ndarray) -> list[Contender]:
+    import torch
+    from transformers import DataCollatorForLanguageModeling
+
+    collator = DataCollatorForLanguageModeling(make_tokenizer(), mlm_probability=RATE)
+    with warnings.catch_warnings(action="ignore"):  # that it gives up random replacements
+        whole = DataCollatorForLanguageModeling(
+            collator.tokenizer, whole_word_mask=True, mlm_probability=RATE
+        )
+    arrays = ids.astype(np.int64), np.isin(ids, UNSELECTABLE).astype(np.int64)
+    tensors = tuple(torch.from_numpy(a) for a in arrays)
+    lists, offsets = unpadded(ids), make_offsets(ids)
+    # The collator writes into the ids it is given, so each call takes a copy: 1 % of the time.
+    calls = {
+        "tensors, torch": lambda: collator.torch_mask_tokens(tensors[0].clone(), tensors[1]),
+        "arrays, NumPy": lambda: collator.numpy_mask_tokens(arrays[0].copy(), arrays[1]),
+        "lists, torch": lambda: collator(lists, return_tensors="pt"),
+        "lists, NumPy": lambda: collator(lists, return_tensors="np"),
+        "whole words, arrays": lambda: whole.numpy_mask_tokens(
+            arrays[0].copy(), arrays[1], offset_mapping=offsets
+        ),
+    }
+    return [Contender(f"transformers, {name}", lambda c=c: each(c)) for name, c in calls.items()]
+
+
+def make_tokenizer():
+    """A WordPiece tokenizer over invented tokens, made without a download."""
+    from tokenizers import Tokenizer
+    from tokenizers.models import WordPiece
+    from transformers import PreTrainedTokenizerFast
+
+    vocabulary = {f"t{i}": i for i in range(VOCABULARY)}
+    special = {"pad": PAD, "unk": UNK, "cls": CLS, "sep": SEP, "mask": MASK}
+    for name, i in special.items():
+        del vocabulary[f"t{i}"]
+        vocabulary[f"[{name.upper()}]"] = i
+    tokens = {f"{name}_token": f"[{name.upper()}]" for name in special}
+    tokenizer = Tokenizer(WordPiece(vocabulary, unk_token="[UNK]"))
+    return PreTrainedTokenizerFast(tokenizer_object=tokenizer, **tokens)
+
+
+def unpadded(ids: np.ndarray) -> list[dict[str, list[int]]]:
+    """The rows as a tokenizer returns them: lists without padding."""
+    rows = [row[row != PAD] for row in ids]
+    masks = [np.isin(row, UNSELECTABLE).astype(int) for row in rows]
+    return [
+        {"input_ids": row.tolist(), "special_tokens_mask": mask.tolist()}
+        for row, mask in zip(rows, masks, strict=True)
+    ]
+
+
+def make_offsets(ids: np.ndarray) -> np.ndarray:
+    """`int64[B, L, 2]`: characters of each token; every fifth one continues a word."""
+    place = np.arange(ids.shape[1])
+    starts = place * 5
+    ends = np.where(place % 5 == 4, starts + 5, starts + 4)  # no space before the next token
+    return np.broadcast_to(np.stack([starts, ends], axis=-1), (*ids.shape, 2))
+
+
+def each(call: Callable[[], object]) -> Callable[[], int]:
+    """A chunk of one batch."""
+
+    def chunk() -> int:
+        call()
+        return 1
+
+    return chunk
+
+
+def one_round(contenders: Sequence[Contender], ids: np.ndarray) -> dict[str, float]:
+    """Tokens per second of every contender, timed one after the other."""
+    return {c.name: ids.size * batches_per_second(c) for c in contenders}
+
+
+def batches_per_second(contender: Contender) -> float:
+    chunk = contender.start()
+    repeat(chunk, contender.settle)
+    speed = repeat(chunk, SECONDS)
+    del chunk  # and with it the iterator of a pipeline and its threads
+    gc.collect()
+    return speed
+
+
+def repeat(chunk: Callable[[], int], seconds: float) -> float:
+    """Batches per second of as many chunks as fill the time, one at least."""
+    began, elapsed, batches = time.perf_counter(), 0.0, 0
+    while elapsed < seconds:
+        batches += chunk()
+        elapsed = time.perf_counter() - began
+    return batches / elapsed
+
+
+def print_table(rounds: Sequence[dict[str, float]]) -> None:
+    print(f"{'Mtok/s':34} median      min - max      ours / it")
+    for name in rounds[0]:
+        speeds = [r[name] / 1e6 for r in rounds]
+        ratio = statistics.median(r[OURS] / r[name] for r in rounds)
+        span = f"{min(speeds):.2f} - {max(speeds):.2f}"
+        print(f"{name:34}{statistics.median(speeds):7.2f}  {span:>16}  {ratio:9.2f}")
+
+
+def print_bandwidth(speed: float, length: int) -> None:
+    """On an accelerator: what its memory would carry if every array crossed it once."""
+    import jax
+
+    if jax.default_backend() != "cpu":
+        # int32 ids in and out; positions, labels and weights of four bytes for each slot.
+        size = 4 * 2 + 4 * 3 * slots(length) / length
+        print(f"{OURS}: {speed * size / 1e9:.1f} GB/s of ids in, ids out and slots")
+
+
+if __name__ == "__main__":
+    main()
