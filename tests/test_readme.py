@@ -1,13 +1,14 @@
-"""The README's Python, run as it stands there."""
+"""The README's Python, run as it stands there; what it prints is what stands below it."""
 
 import re
 from pathlib import Path
 
 
-def test_the_notebook_lines_run(tiny, tmp_path, monkeypatch):
+def test_the_readmes_python_runs_and_prints_what_it_says(tiny, tmp_path, capsys):
     text = (Path(__file__).parent.parent / "README.md").read_text()
-    blocks = re.findall(r"```python\n(.*?)```", text, flags=re.DOTALL)
-    assert len(blocks) >= 2
+    pattern = r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?"
+    blocks = re.findall(pattern, text, flags=re.DOTALL)
+    assert len(blocks) >= 4 and sum(bool(printed) for _, printed in blocks) >= 2
     # The same lines on a tiny config: only the file that they load and where they write change.
     small = tmp_path / "small.py"
     small.write_text(
@@ -19,9 +20,11 @@ def test_the_notebook_lines_run(tiny, tmp_path, monkeypatch):
         "    return config\n"
     )
     names: dict = {}
-    for block in blocks:
+    for block, printed in blocks:
         block = block.replace("configs/quickstart.py", str(small))
         block = block.replace("runs/notebook", str(tmp_path / "notebook"))
+        capsys.readouterr()
         exec(compile(block, "README.md", "exec"), names)
+        assert not printed or capsys.readouterr().out == printed
     assert names["metrics"].finite and names["outcome"].step == 12
     assert (tmp_path / "notebook/metrics.jsonl").exists()
