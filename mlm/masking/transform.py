@@ -82,7 +82,7 @@ def _mask(keys, token_ids, rate, mask_share, random_share, *, spec) -> MaskedTok
     originals = jnp.take_along_axis(token_ids, positions, axis=1)
     replacements = _corrupt(keys, originals, positions, spec, mask_share, random_share)
     return MaskedTokens(
-        token_ids=_write_back(token_ids, positions, jnp.where(filled, replacements, -1)),
+        token_ids=_write_back(token_ids, positions, filled, replacements),
         mask_positions=positions,
         mask_ids=jnp.where(filled, originals, 0),
         mask_weights=filled.astype(jnp.float32),
@@ -111,10 +111,9 @@ def _corrupt(keys, originals, positions, spec, mask_share, random_share) -> jax.
     return jnp.where(fate < mask_share[:, None], spec.mask_token_id, replaced)
 
 
-def _write_back(token_ids, positions, replacements) -> jax.Array:
-    """`int32[B, L]`: `replacements` written at `positions`; negative ones are left out."""
-    length = token_ids.shape[1]
-    targets = jnp.where(replacements >= 0, positions, length)
+def _write_back(token_ids, positions, filled, replacements) -> jax.Array:
+    """`int32[B, L]`: `replacements` written at `positions`, where a slot is filled."""
+    targets = jnp.where(filled, positions, token_ids.shape[1])
     write = jax.vmap(lambda row, at, ids: row.at[at].set(ids, mode="drop"))
     return write(token_ids, targets, replacements)
 
