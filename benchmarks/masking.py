@@ -7,7 +7,8 @@ the median of the ratios of the rounds. All run in one process, in turn, about a
 `make bench-peers` installs the others; `taskset -c 0 python benchmarks/masking.py` is one core.
 What they do differs:
 
-    ours              row keys from (visit, example id); then ids, positions, labels and weights
+    ours              row keys from (visit, example id); then ids, positions, labels and weights;
+                      ids are on the device, and results are waited for every 16 calls
     ours, generator   the class on a NumPy batch: checks, copies and waits for every call
     KerasHub tf.data  the same four arrays, and ceil(rate * n) tokens per row as our exact count
     KerasHub call     the same four arrays, but a coin per token: another algorithm (0.32)

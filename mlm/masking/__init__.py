@@ -1,8 +1,9 @@
 """The masking transform: which tokens are hidden, how many, and behind what.
 
-Read `spec` (the rules), `keys` (where randomness comes from), `selection` (how many), `smallest`
-(which) and `transform` (the whole); `generator` puts KerasHub's class around it. The room is a
-leaf: it knows arrays and keys, no files and no model.
+Read `spec` (the rules), `keys` (where randomness comes from; its bits are drawn in `threefry`),
+`selection` (how many), `smallest` (which) and `transform` (the whole). `generator` puts KerasHub's
+class around it, with `forms` for what goes in and out. The room is a leaf: it knows arrays and
+keys, no files and no model.
 """
 
 from mlm.lazy import lazy_exports

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+# Shorter rows share one size; the CPU implementation works on 32 tokens at a time anyway.
 SHORTEST = 32
 
 
@@ -41,8 +42,8 @@ class Sequences:
     def padded(self, filler: int) -> np.ndarray:
         """`int32[B', L']`: the rows, and `filler` up to powers of two."""
         ids = np.full((_power_of_two(len(self.rows)), self.padded_length), filler, np.int32)
-        for padded, row in zip(ids, self.rows, strict=False):
-            padded[: len(row)] = row
+        for i, row in enumerate(self.rows):
+            ids[i, : len(row)] = row
         return ids
 
     def restore_ids(self, padded: np.ndarray) -> Any:
@@ -60,7 +61,7 @@ class Sequences:
         """The first `lengths` entries of each true row, in lists; of one sequence, as an array."""
         if self.one_sequence:
             return self.whole(padded[:, : lengths[0]])
-        return [row[:n].tolist() for row, n in zip(padded, lengths, strict=False)][: len(self.rows)]
+        return [padded[i, : lengths[i]].tolist() for i in range(len(self.rows))]
 
 
 def read_sequences(inputs: Any) -> Sequences:
@@ -74,6 +75,11 @@ def read_sequences(inputs: Any) -> Sequences:
     except ValueError:  # NumPy has no arrays of rows of different lengths
         rows = [_read_row(row) for row in inputs]
         return Sequences(rows, length=max(map(len, rows)), ragged=True)
+    except TypeError:  # JAX's keys, and lists of traced values
+        raise ValueError(
+            f"token ids are {type(inputs).__name__} of what NumPy cannot hold; give integers, and "
+            "an array inside jax.jit"
+        ) from None
     if array.size == 0 and isinstance(inputs, list | tuple):  # which has no type of its own
         array = array.astype(np.int32)
     check_form(array.ndim, array.dtype)
@@ -88,6 +94,8 @@ def read_sequences(inputs: Any) -> Sequences:
 
 def check_form(dimensions: int, dtype: np.dtype) -> None:
     """Raises ValueError unless token ids are integers in one or two dimensions."""
+    if jnp.issubdtype(dtype, np.character):
+        raise ValueError("token ids are text; tokenize it first")
     if dimensions not in (1, 2):
         raise ValueError(
             f"token ids have {dimensions} dimensions; give one sequence [L] or a batch [B, L]"

@@ -11,6 +11,7 @@ import enum
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 
 from mlm.masking.threefry import threefry_bits
 
@@ -34,13 +35,32 @@ def row_keys(root: jax.Array, visits: jax.Array | int, example_ids: jax.Array) -
       example_ids: `int32[B]`, the row's index in its plan.
 
     Raises:
-      ValueError: for keys other than threefry, whose draws depend on batching or sharding, and
-        with `jax_threefry_partitionable` off, which gives other bits.
+      ValueError: for anything but integers that 32 bits hold, other shapes, and keys other than
+        threefry, whose draws depend on batching or sharding.
     """
     check_keys(root)
-    visits = jnp.broadcast_to(visits, jnp.shape(example_ids))
+    if root.ndim:
+        raise ValueError(f"root is {root.shape} keys; give one, for all rows")
+    example_ids, visits = _read_ids("example_ids", example_ids), _read_ids("visits", visits)
+    if example_ids.ndim != 1 or visits.shape not in ((), example_ids.shape):
+        raise ValueError(
+            f"example_ids have shape {example_ids.shape} and visits {visits.shape}; give int32[B], "
+            "and visits of the same shape or one int"
+        )
+    visits = jnp.broadcast_to(visits, example_ids.shape)
     fold = jax.vmap(lambda visit, i: jax.random.fold_in(jax.random.fold_in(root, visit), i))
     return fold(visits, example_ids)
+
+
+def _read_ids(name: str, ids: jax.Array | int) -> jax.Array:
+    """An integer array; wider ones would be cut to 32 bits, and rows would share their masks."""
+    if not isinstance(ids, jax.Array):
+        ids = np.asarray(ids)
+    if not jnp.issubdtype(ids.dtype, jnp.integer):
+        raise ValueError(f"{name} are {ids.dtype}; give integers")
+    if isinstance(ids, np.ndarray) and ids.size and not 0 <= ids.min() <= ids.max() < 2**31:
+        raise ValueError(f"{name} reach from {ids.min()} to {ids.max()}; give 0 to 2^31 - 1")
+    return ids if isinstance(ids, jax.Array) else jnp.asarray(ids, jnp.int32)
 
 
 def draw_bits(keys: jax.Array, stream: Stream, positions: jax.Array) -> jax.Array:
@@ -62,15 +82,15 @@ def unit_interval(bits: jax.Array) -> jax.Array:
 
 
 def check_keys(keys: jax.Array) -> None:
-    """Raises ValueError unless `keys` are new-style threefry keys with partitionable draws."""
-    if not jnp.issubdtype(keys.dtype, jax.dtypes.prng_key):
-        raise ValueError(f"keys have dtype {keys.dtype}; make them with jax.random.key(seed)")
-    if "fry" not in str(keys.dtype):
+    """Raises ValueError unless `keys` are new-style threefry keys."""
+    dtype = getattr(keys, "dtype", type(keys).__name__)
+    if not isinstance(keys, jax.Array) or not jnp.issubdtype(dtype, jax.dtypes.prng_key):
         raise ValueError(
-            f"keys are {keys.dtype}; masks need threefry keys, jax.random.key(seed, "
-            "impl='threefry2x32'), whose draws do not depend on the batch or the mesh"
+            f"keys are {dtype}; make them with jax.random.key(seed), or of an old key with "
+            "jax.random.wrap_key_data"
         )
-    if not jax.config.jax_threefry_partitionable:
+    if "fry" not in str(dtype):
         raise ValueError(
-            "jax_threefry_partitionable is off, which gives other masks; remove that setting"
+            f"keys are {dtype}; masks need threefry keys, jax.random.key(seed, "
+            "impl='threefry2x32'), whose draws do not depend on the batch or the mesh"
         )

@@ -5,14 +5,14 @@ Nothing here needs jax, so a config can be checked before it is imported.
 
 import dataclasses
 import math
-import numbers
 import operator
 from collections.abc import Iterable
 from typing import Literal
 
 import numpy as np
 
-# Undoes binary rounding: 0.15 * 100 is 15 masks, not 16, in float32 and in float64.
+# rate * n in float32 may lie above the integer that it should be, and its ceiling one too high. For
+# n up to 8192 it errs by less than this, and a rate of k/1000 leaves at least 0.001 otherwise.
 COUNT_SLACK = 2.5e-4
 
 Count = Literal["stochastic", "exact", "bernoulli"]
@@ -32,8 +32,8 @@ class MaskingSpec:
         or a random id; the rest is kept (80/10/10: Devlin et al., arXiv:1810.04805).
       count: how many are selected of n selectable tokens at rate r.
         'exact': ceil(r * n), at least one (KerasHub's data-pipeline rule);
-        'stochastic': floor(r * n) or one more, r * n on average;
-        'bernoulli': an independent coin per token.
+        'stochastic': floor(r * n) or one more, r * n on average (stochastic rounding);
+        'bernoulli': a coin per token (RoBERTa in fairseq, Hugging Face's collator).
       overflow: 'error' refuses a rate that P cannot hold; 'drop' lets a random choice of P through
         and counts the rest, which is also what happens to traced rates.
       random_ids: 'selectable' draws replacements from ids that are neither unselectable nor the
@@ -53,33 +53,40 @@ class MaskingSpec:
     def __post_init__(self):
         for name in ("vocabulary_size", "mask_token_id", "mask_selection_length"):
             object.__setattr__(self, name, as_integer(name, getattr(self, name)))
-        name = "unselectable_token_ids"
-        ids = tuple(sorted({as_integer(name, i) for i in self.unselectable_token_ids}))
-        object.__setattr__(self, name, ids)
+        ids = as_integers("unselectable_token_ids", self.unselectable_token_ids)
+        object.__setattr__(self, "unselectable_token_ids", tuple(sorted(set(ids))))
+        check_split(self.mask_token_rate, self.random_token_rate)
+        for name in ("mask_token_rate", "random_token_rate"):
+            object.__setattr__(self, name, float(getattr(self, name)))
         _check_choice("count", self.count, ("stochastic", "exact", "bernoulli"))
         _check_choice("overflow", self.overflow, ("error", "drop"))
         _check_choice("random_ids", self.random_ids, ("selectable", "vocabulary"))
+        self._check_ids()
         if self.mask_selection_length < 0:
             raise ValueError(
                 f"mask_selection_length is {self.mask_selection_length}; give the number of mask "
                 "slots per row, 0 or more"
             )
-        if not 0 <= self.mask_token_id < self.vocabulary_size:
+
+    def _check_ids(self) -> None:
+        size, ids = self.vocabulary_size, self.unselectable_token_ids
+        if size < 1:
+            raise ValueError(f"vocabulary_size is {size}; give the number of ids, 1 or more")
+        if not 0 <= self.mask_token_id < size:
             raise ValueError(
-                f"Mask token id should be from 0 to vocabulary_size - 1, which is "
-                f"{self.vocabulary_size - 1}; mask_token_id is {self.mask_token_id}"
+                "Mask token id should be from 0 to vocabulary_size - 1, which is "
+                f"{size - 1}; mask_token_id is {self.mask_token_id}"
             )
         for i in ids:
-            if not 0 <= i < self.vocabulary_size:
+            if not 0 <= i < size:
                 raise ValueError(
-                    f"unselectable_token_ids holds {i}, outside the vocabulary of "
-                    f"{self.vocabulary_size}; give ids from 0 to vocabulary_size - 1"
+                    f"unselectable_token_ids holds {i}, outside the vocabulary of {size}; give ids "
+                    "from 0 to vocabulary_size - 1"
                 )
-        check_split(self.mask_token_rate, self.random_token_rate)
-        if self.random_ids == "selectable" and not self.replacement_ids.size:
+        if self.random_ids == "selectable" and len({*ids, self.mask_token_id}) == size:
             raise ValueError(
-                f"no id of the vocabulary of {self.vocabulary_size} is left for random "
-                "replacements; list fewer unselectable_token_ids or use random_ids='vocabulary'"
+                f"no id of the vocabulary of {size} is left for random replacements; list fewer "
+                "unselectable_token_ids"
             )
 
     @property
@@ -92,19 +99,26 @@ class MaskingSpec:
 
 
 def required_slots(rate: float, length: int, count: Count) -> int:
-    """The P that holds every selection from rows of `length` tokens at `rate`.
+    """The P that holds what is selected from rows of up to `length` tokens at `rate`.
 
-    For 'bernoulli' that is six standard deviations above the mean (one row in 10^9 exceeds it).
+    For 'exact' that is certain. A row may exceed it by one where rounding in float32 makes
+    'stochastic' go up from an integer (about one row in a million), and in its six standard
+    deviations for 'bernoulli' (one row in 10^8 at 0.15 of 128 tokens, more where few are expected).
     """
     if count == "bernoulli":
         bound = rate * length + 6 * math.sqrt(rate * length * (1 - rate))
         return min(length, math.ceil(bound))
-    return min(length, math.ceil(rate * length - COUNT_SLACK))
+    at_least = int(count == "exact" and rate > 0)
+    return min(length, max(at_least, math.ceil(rate * length - COUNT_SLACK)))
 
 
 def check_rate(rate: float, name: str = "rate") -> None:
     """Raises ValueError unless `rate` is a number in [0, 1]; NaN is refused as well."""
-    if not isinstance(rate, numbers.Real) or not 0 <= rate <= 1:
+    try:
+        inside = not isinstance(rate, str) and 0 <= float(rate) <= 1
+    except (TypeError, ValueError):
+        inside = False
+    if not inside:
         raise ValueError(f"{name} is {rate!r}; give a share between 0 and 1")
 
 
@@ -125,6 +139,14 @@ def as_integer(name: str, value: int) -> int:
         return operator.index(value)
     except TypeError:
         raise ValueError(f"{name} is {value!r}; give an integer") from None
+
+
+def as_integers(name: str, values: Iterable[int]) -> list[int]:
+    """The values as Python ints; raises ValueError unless they are several integers."""
+    try:
+        return [operator.index(value) for value in values]
+    except TypeError:
+        raise ValueError(f"{name} is {values!r}; give a list of integers") from None
 
 
 def _check_choice(name: str, value: str, choices: tuple[str, ...]) -> None:

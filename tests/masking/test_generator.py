@@ -2,6 +2,7 @@
 
 import copy
 import json
+import pickle
 from pathlib import Path
 
 import jax
@@ -16,7 +17,7 @@ CASES = {case["name"]: case for case in json.loads(RECORDED.read_text())}
 # What KerasHub lets through, or breaks on only when it is called: refused here.
 REFUSED = {
     "rate 2": "mask_selection_rate is 2.0",
-    "ids above the vocabulary": "token id 50 is outside the vocabulary of 20",
+    "ids above the vocabulary": "token id 50 .* is outside the vocabulary of 20",
     "mask id equal to the vocabulary size": "Mask token id should be",
     "mask id negative": "mask_token_id is -1",
     "rates above 1 together": "add up to more than 1",
@@ -24,9 +25,9 @@ REFUSED = {
 # Where its data-pipeline path fails and ours has an answer, that of its other path.
 EMPTY = {"only empty rows", "empty 1-D"}
 
-# The settings of KerasHub's own tests: every token selected, every one replaced by id 1.
-ALL = dict(vocabulary_size=5, mask_selection_rate=1.0, mask_token_id=1, mask_token_rate=1)
-ALL |= dict(random_token_rate=0, mask_selection_length=4)
+# The settings of KerasHub's own tests: 13 ids, 1 is [MASK], every token selected and masked.
+ALL = dict(vocabulary_size=13, mask_selection_rate=1, mask_selection_length=4, mask_token_id=1)
+ALL |= dict(mask_token_rate=1, random_token_rate=0)
 SOME = dict(vocabulary_size=1000, mask_selection_rate=0.15, mask_token_id=4)
 SOME |= dict(mask_selection_length=6, unselectable_token_ids=[0, 2, 3])
 IDS = np.random.default_rng(0).integers(5, 1000, (6, 32)).astype(np.int32)
@@ -62,60 +63,70 @@ def test_length_zero_gives_empty_arrays():
     assert [outputs[k].shape for k in list(outputs)[1:]] == [(2, 0)] * 3
 
 
-# KerasHub's own tests of the layer (keras_hub 0.32), replayed.
+# KerasHub's own tests of the layer, replayed.
 
 
-def test_original_1_every_token_of_a_dense_batch_and_a_config_round_trip():
-    masker = MaskedLMMaskGenerator(**ALL, unselectable_token_ids=[])
-    for again in (masker, MaskedLMMaskGenerator.from_config(masker.get_config())):
-        outputs = again([[4, 3, 2, 4], [1, 2, 3, 4]])
-        np.testing.assert_array_equal(outputs["token_ids"], np.ones((2, 4)))
-        np.testing.assert_array_equal(outputs["mask_positions"], [[0, 1, 2, 3]] * 2)
-        np.testing.assert_array_equal(outputs["mask_ids"], [[4, 3, 2, 4], [1, 2, 3, 4]])
-        np.testing.assert_array_equal(outputs["mask_weights"], np.ones((2, 4)))
-    row_by_row = [masker(row)["mask_ids"] for row in ([4, 3, 2, 4], [1, 2, 3, 4])]
-    np.testing.assert_array_equal(row_by_row, outputs["mask_ids"])
-
-
-def test_original_2_ragged_rows():
-    outputs = MaskedLMMaskGenerator(**ALL)([[4, 3, 2], [1, 2, 3, 4]])
+def test_original_ragged():
+    outputs = MaskedLMMaskGenerator(**ALL)([[5, 3, 2], [1, 2, 3, 4]])
     assert outputs["token_ids"] == [[1, 1, 1], [1, 1, 1, 1]]
     assert outputs["mask_positions"].tolist() == [[0, 1, 2, 0], [0, 1, 2, 3]]
-    assert outputs["mask_ids"].tolist() == [[4, 3, 2, 0], [1, 2, 3, 4]]
-    assert outputs["mask_weights"].tolist() == [[1, 1, 1, 0], [1, 1, 1, 1]]
+    assert outputs["mask_ids"].tolist() == [[5, 3, 2, 0], [1, 2, 3, 4]]
 
 
-def test_original_3_one_sequence():
-    outputs = MaskedLMMaskGenerator(**ALL)([4, 3, 2, 4])
+def test_original_dense():
+    outputs = MaskedLMMaskGenerator(**ALL)([[5, 3, 2, 4], [1, 2, 3, 4]])
+    assert plain(outputs) == {
+        "token_ids": [[1] * 4] * 2,
+        "mask_positions": [[0, 1, 2, 3]] * 2,
+        "mask_ids": [[5, 3, 2, 4], [1, 2, 3, 4]],
+        "mask_weights": [[1] * 4] * 2,
+    }
+
+
+def test_original_unbatched():
+    outputs = MaskedLMMaskGenerator(**ALL)([5, 3, 2, 4])
     assert plain(outputs) == {
         "token_ids": [1] * 4,
         "mask_positions": [0, 1, 2, 3],
-        "mask_ids": [4, 3, 2, 4],
+        "mask_ids": [5, 3, 2, 4],
         "mask_weights": [1] * 4,
     }
 
 
-def test_original_4_random_ids_instead_of_the_mask():
+def test_original_random_replacement():
     config = {**ALL, "vocabulary_size": 10_000, "mask_token_rate": 0, "random_token_rate": 1}
-    outputs = MaskedLMMaskGenerator(**config, seed=0)([[5, 3, 2, 4], [1, 2, 3, 4]])
-    assert not (outputs["token_ids"] == 1).any()
-    assert outputs["mask_positions"].tolist() == [[0, 1, 2, 3]] * 2
-    assert outputs["mask_ids"].tolist() == [[5, 3, 2, 4], [1, 2, 3, 4]]
+    outputs = MaskedLMMaskGenerator(**config)([5, 3, 2, 4])
+    assert (outputs["token_ids"] != 1).all()  # there: not all of them
+    assert outputs["mask_positions"].tolist() == [0, 1, 2, 3]
+    assert outputs["mask_ids"].tolist() == [5, 3, 2, 4]
 
 
-def test_original_5_no_slots():
-    masker = MaskedLMMaskGenerator(**{**ALL, "mask_selection_length": 0})
-    assert masker([[4, 3, 2, 4], [1, 2, 3, 4]])["mask_positions"].sum() == 0
+def test_original_number_of_masked_positions():
+    masker = MaskedLMMaskGenerator(13, 0.5, 1, mask_selection_length=0)
+    outputs = masker([[0, 1, 2], [0, 1, 2, 3, 4, 5], [0, 1, 2, 3, 4]])
+    assert outputs["mask_positions"].sum() == 0
 
 
-def test_original_6_the_mask_must_be_in_the_vocabulary():
-    with pytest.raises(ValueError, match="Mask token id should be"):
-        MaskedLMMaskGenerator(**{**ALL, "mask_token_id": 5})
+def test_original_invalid_mask_token():
+    with pytest.raises(ValueError, match="Mask token id should be*"):
+        MaskedLMMaskGenerator(13, 0.5, mask_token_id=13, mask_selection_length=5)
 
 
-def test_original_7_only_unselectable_tokens():
-    masker = MaskedLMMaskGenerator(**ALL, unselectable_token_ids=[2, 3])
-    assert masker([[2, 3, 2, 3], [3, 3, 2, 2]])["mask_weights"].sum() == 0
+def test_original_unselectable_tokens():
+    config = {**ALL, "mask_selection_length": 5, "unselectable_token_ids": [12, 11]}
+    assert MaskedLMMaskGenerator(**config)([[12, 11]])["mask_weights"].sum() == 0
+
+
+def test_original_config():
+    masker = MaskedLMMaskGenerator(13, 0.5, 1, 5, unselectable_token_ids=[12, 11])
+    config = masker.get_config()
+    assert config["vocabulary_size"] == 13 and config["unselectable_token_ids"] == [12, 11]
+    MaskedLMMaskGenerator.from_config(config)([[5, 3, 2], [1, 2, 3, 4]])
+
+
+def test_original_batching_before_and_after():
+    masker, ones = MaskedLMMaskGenerator(13, 0.5, 1, 5), np.ones((8, 10), np.int32)
+    assert masker(ones)["token_ids"].shape == np.stack([masker(r)["token_ids"] for r in ones]).shape
 
 
 # Seeds and keys.
@@ -142,10 +153,18 @@ def test_a_key_makes_one_call_reproducible_and_leaves_the_seed_alone():
     assert_same(one(IDS), two(IDS))
 
 
-def test_a_copy_goes_on_where_the_original_is():
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda x: pickle.loads(pickle.dumps(x))])
+def test_a_copy_goes_on_where_the_original_is(copied):
     masker = MaskedLMMaskGenerator(**SOME, seed=7)
     masker(IDS)
-    assert_same(copy.deepcopy(masker)(IDS), masker(IDS))
+    assert_same(copied(masker)(IDS), masker(IDS))
+
+
+def test_a_refused_call_draws_nothing():
+    one, two = (MaskedLMMaskGenerator(**SOME, seed=7) for _ in range(2))
+    with pytest.raises(ValueError):
+        one([1000])
+    assert_same(one(IDS), two(IDS))
 
 
 def test_a_row_keeps_its_mask_in_a_longer_batch_and_with_padding():
@@ -164,6 +183,15 @@ def test_config_round_trip_through_json():
     again = MaskedLMMaskGenerator.from_config(json.loads(json.dumps(config)))
     assert again.get_config() == config
     assert_same(again(IDS), masker(IDS))
+    config["unselectable_token_ids"].append(9)
+    assert masker.get_config() == again.get_config()
+
+
+def test_a_config_of_the_original_is_read():
+    layer = {"name": "masker", "trainable": True, "dtype": "float32"}
+    masker = MaskedLMMaskGenerator.from_config({**layer, **SOME})
+    assert masker.mask_token_id == 4 and masker.unselectable_token_ids == [0, 2, 3]
+    assert "mask_selection_rate=0.15" in repr(masker)
 
 
 # Forms of input.
@@ -209,6 +237,20 @@ def test_inside_jit_the_same_masks_as_outside(one):
     assert_same(dict(inside), masker(ids, key=key))
 
 
+def test_inside_jit_constants_are_checked_and_need_a_key_as_well():
+    masker, key = MaskedLMMaskGenerator(**SOME, seed=0), jax.random.key(5)
+    with pytest.raises(ValueError, match="masker\\(token_ids, key=key\\)"):
+        jax.jit(lambda x: masker(IDS)["mask_positions"] + x)(0)
+    for inside in (lambda key: masker(IDS, key=key), lambda _: masker(IDS, key=jax.random.key(5))):
+        assert_same(dict(jax.jit(inside)(key)), masker(IDS, key=key))
+    with pytest.raises(ValueError, match="token id 1000 .row 0, position 1"):
+        jax.jit(lambda key: masker([[5, 1000]], key=key))(key)
+    with pytest.raises(ValueError, match="rows of equal length"):
+        jax.jit(lambda key: masker([[5, 6], [7]], key=key))(key)
+    with pytest.raises(ValueError, match="an array inside jax.jit"):
+        jax.jit(lambda a, b: masker([a, b], key=key))(IDS[0], IDS[1])
+
+
 def test_no_rows_at_all():
     outputs = MaskedLMMaskGenerator(**SOME)(np.zeros((0, 9), np.int32))
     assert outputs["token_ids"].shape == (0, 9) and outputs["mask_ids"].shape == (0, 6)
@@ -239,6 +281,9 @@ def test_more_than_the_slots_hold_is_dropped_at_random():
         ({"unselectable_token_ids": [-1]}, "unselectable_token_ids holds -1"),
         ({"unselectable_token_ids": [1000]}, "unselectable_token_ids holds 1000"),
         ({"seed": 0.5}, "seed is 0.5; give an integer"),
+        # JAX keeps the lower 32 bits: 2^32 would be 0 again.
+        ({"seed": 2**32}, "seed is 4294967296; give an integer from 0 to"),
+        ({"seed": -1}, "seed is -1"),
     ],
 )
 def test_impossible_settings(change, words):
@@ -249,15 +294,19 @@ def test_impossible_settings(change, words):
 @pytest.mark.parametrize(
     ("inputs", "words"),
     [
-        ([1000], "token id 1000 is outside the vocabulary of 1000"),
-        ([[5], [5, -1]], "token id -1 is outside"),
+        ([1000], "token id 1000 .row 0, position 0. is outside the vocabulary of 1000"),
+        ([[5], [5, -1]], "token id -1 .row 1, position 1. is outside"),
+        (np.array([5, 2**63], np.uint64), "token id 9223372036854775808 .row 0, position 1"),
         ([1.5, 2.5], "token ids are float64; give integers"),
         ([[1.5], [2, 3]], "token ids are float64; give integers"),
         (np.ones((2, 3), np.float32), "token ids are float32; give integers"),
-        (["a", "b"], "token ids are <U1; give integers"),
+        (["a", "b"], "token ids are text; tokenize it first"),
+        ("some text", "token ids are text; tokenize it first"),
+        (None, "0 dimensions"),
+        (jax.random.key(0), "give integers"),
         ([True, False], "token ids are bool; give integers"),
         ([[[5]]], "3 dimensions"),
-        ([[[5]], [5, 6]], "stands for|3 dimensions"),
+        ([[[5]], [5, 6]], "3 dimensions"),
         ([5, [6]], "5 stands among lists"),
         (5, "0 dimensions"),
         (np.ones(3, np.uint8), "uint8, which cannot hold every id of a vocabulary of 1000"),
@@ -275,5 +324,14 @@ def test_inside_jit_a_key_and_a_length_are_needed():
     masker = MaskedLMMaskGenerator(**{**SOME, "mask_selection_length": None})
     with pytest.raises(ValueError, match="give mask_selection_length"):
         jax.jit(lambda ids, key: masker(ids, key=key))(IDS, jax.random.key(0))
-    with pytest.raises(ValueError, match="jax.random.key"):
-        masker(IDS, key=jax.random.PRNGKey(0))
+
+
+def test_wrong_keys():
+    masker = MaskedLMMaskGenerator(**SOME)
+    for key in (jax.random.PRNGKey(0), "a", 0):
+        with pytest.raises(ValueError, match="make them with jax.random.key"):
+            masker(IDS, key=key)
+    with pytest.raises(ValueError, match="give one"):
+        masker(IDS, key=jax.random.split(jax.random.key(0), 3))
+    with pytest.raises(ValueError, match="threefry"):
+        masker(IDS, key=jax.random.key(0, impl="rbg"))

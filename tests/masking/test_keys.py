@@ -54,6 +54,34 @@ def test_raw_key_data_is_refused():
         row_keys(jnp.zeros(2, jnp.uint32), 0, jnp.arange(2))
 
 
-def test_the_other_threefry_is_refused():
-    with jax.threefry_partitionable(False), pytest.raises(ValueError, match="partitionable"):
-        row_keys(ROOT, 0, jnp.arange(2))
+def test_masks_do_not_depend_on_how_jax_counts():
+    with jax.threefry_partitionable(False):
+        keys = row_keys(ROOT, 0, jnp.arange(2))
+        bits = draw_bits(keys, Stream.SELECTION, jnp.arange(9, dtype="uint32")[None])
+    keys = row_keys(ROOT, 0, jnp.arange(2))
+    again = draw_bits(keys, Stream.SELECTION, jnp.arange(9, dtype="uint32")[None])
+    np.testing.assert_array_equal(bits, again)
+
+
+def test_lists_and_python_integers_will_do():
+    assert (row_keys(ROOT, [1, 1], [3, 4]) == row_keys(ROOT, 1, jnp.array([3, 4]))).all()
+
+
+@pytest.mark.parametrize(
+    ("root", "visits", "example_ids", "words"),
+    [
+        (0, 0, [1], "keys are int; make them with jax.random.key"),
+        (jax.random.split(ROOT, 3), 0, [1, 2, 3], "root is \\(3,\\) keys; give one"),
+        (ROOT, 0, 8, "example_ids have shape \\(\\)"),
+        (ROOT, [0, 1, 2], [1, 2], "visits \\(3,\\); give int32"),
+        (ROOT, 0, np.zeros((2, 3), int), "example_ids have shape \\(2, 3\\)"),
+        (ROOT, 0.9, [1], "visits are float64; give integers"),
+        (ROOT, 0, np.array([7.9]), "example_ids are float64"),
+        # 32 bits of either would be those of another row.
+        (ROOT, 0, np.array([7 + 2**32]), "example_ids reach from 4294967303"),
+        (ROOT, -1, [1], "visits reach from -1"),
+    ],
+)
+def test_wrong_ids_are_refused(root, visits, example_ids, words):
+    with pytest.raises(ValueError, match=words):
+        row_keys(root, visits, example_ids)

@@ -1,6 +1,9 @@
+import jax.numpy as jnp
+import numpy as np
 import pytest
 
 from mlm.masking import MaskingSpec, check_rate, check_split, required_slots
+from mlm.masking.selection import exact_count
 
 IDS = dict(vocabulary_size=20, mask_token_id=4, mask_selection_length=3)
 
@@ -25,7 +28,10 @@ def test_replacements_exclude_unselectable_ids_and_the_mask():
         ({"mask_token_id": -1}, "mask_token_id is -1"),
         ({"mask_token_id": 1.5}, "mask_token_id is 1.5; give an integer"),
         ({"vocabulary_size": "20"}, "vocabulary_size is '20'; give an integer"),
-        ({"unselectable_token_ids": [0.5]}, "unselectable_token_ids is 0.5; give an integer"),
+        ({"vocabulary_size": 0}, "vocabulary_size is 0"),
+        ({"unselectable_token_ids": [0.5]}, "is \\[0.5\\]; give a list of integers"),
+        ({"unselectable_token_ids": 0}, "unselectable_token_ids is 0; give a list of integers"),
+        ({"unselectable_token_ids": None}, "is None; give a list of integers"),
         ({"unselectable_token_ids": [-1]}, "unselectable_token_ids holds -1"),
         ({"mask_selection_length": -1}, "mask_selection_length is -1"),
         ({"mask_token_rate": 0.8, "random_token_rate": 0.3}, "add up to more than 1"),
@@ -48,12 +54,27 @@ def test_wrong_settings_are_named(change, words):
         (0.15, 64, "exact", 10),
         (1.0, 7, "exact", 7),
         (0.0, 7, "exact", 0),
+        (1e-6, 7, "exact", 1),  # at least one
+        (1e-6, 0, "exact", 0),
         (0.15, 512, "bernoulli", 126),  # 76.8 + 6 * 8.08
         (0.9, 10, "bernoulli", 10),  # never more than there are tokens
     ],
 )
 def test_required_slots(rate, length, count, slots):
     assert required_slots(rate, length, count) == slots
+
+
+def test_required_slots_hold_every_exact_count():
+    n = jnp.arange(2000)
+    for rate in [*np.arange(0, 1001, 7) / 1000, 1e-9, 1e-4]:
+        counts = np.asarray(exact_count(jnp.float32(rate), n))
+        slots = [required_slots(rate, length, "exact") for length in range(0, 2000, 97)]
+        assert (counts[::97] <= slots).all()
+
+
+def test_shares_of_any_number_type_make_the_same_spec():
+    spec = MaskingSpec(**IDS, mask_token_rate=jnp.float32(0.5), random_token_rate=np.float64(0.5))
+    assert hash(spec) == hash(MaskingSpec(**IDS, mask_token_rate=0.5, random_token_rate=0.5))
 
 
 def test_the_usual_predictions_per_sequence_do_not_hold_a_higher_rate():
