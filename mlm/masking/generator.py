@@ -66,22 +66,7 @@ class MaskedLMMaskGenerator:
         if self.unselectable_token_ids is not None:
             ids = as_integers("unselectable_token_ids", self.unselectable_token_ids)
             self.unselectable_token_ids = ids
-        spec = MaskingSpec(
-            self.vocabulary_size,
-            self.mask_token_id,
-            0 if self.mask_selection_length is None else self.mask_selection_length,
-            self.unselectable_token_ids or (),
-            self.mask_token_rate,
-            self.random_token_rate,
-            overflow="drop",
-        )
-        # One id above the vocabulary says "no token here", which no id of the vocabulary can.
-        self._no_token = spec.vocabulary_size
-        self._spec = dataclasses.replace(
-            spec,
-            vocabulary_size=spec.vocabulary_size + 1,
-            unselectable_token_ids=(*spec.unselectable_token_ids, self._no_token),
-        )
+        self._make_spec(length=0)  # checks the rest
         self._root = _root_key(self.seed)
         self._calls = 0
 
@@ -109,11 +94,9 @@ class MaskedLMMaskGenerator:
             return self._mask_traced(inputs, key)
         sequences = read_sequences(inputs)
         self._check_ids(sequences)
-        spec = self._spec
-        if self.mask_selection_length is None:
-            spec = dataclasses.replace(spec, mask_selection_length=self._slots_for(sequences))
+        spec = self._make_spec(sequences.padded_length)
+        ids = sequences.padded(filler=self.vocabulary_size)
         root, visit = (self._root, self._calls) if key is None else (key, 0)
-        ids = sequences.padded(self._no_token)
         masked = _mask_rows(root, visit, ids, self.mask_selection_rate, spec)
         if isinstance(masked.overflow, jax.core.Tracer):
             self._check_traceable(key, ragged=sequences.ragged)
@@ -138,12 +121,36 @@ class MaskedLMMaskGenerator:
         """A generator from the dict of `get_config`, ours or KerasHub's."""
         return cls(**{k: v for k, v in config.items() if k not in KERAS_LAYER_FIELDS})
 
+    def _make_spec(self, length: int) -> MaskingSpec:
+        """The settings for rows of up to `length` tokens.
+
+        They know one id more than the vocabulary: an unselectable one that says "no token here".
+        """
+        slots = self.mask_selection_length
+        if slots is None:  # one to spare: in very long rows float32 may round up
+            slots = 1 + required_slots(self.mask_selection_rate, length, "exact")
+        spec = MaskingSpec(
+            self.vocabulary_size,
+            self.mask_token_id,
+            slots,
+            self.unselectable_token_ids or (),
+            self.mask_token_rate,
+            self.random_token_rate,
+            overflow="drop",
+        )
+        return dataclasses.replace(
+            spec,
+            vocabulary_size=spec.vocabulary_size + 1,
+            unselectable_token_ids=(*spec.unselectable_token_ids, spec.vocabulary_size),
+        )
+
     def _mask_traced(self, token_ids: jax.Array, key: jax.Array | None) -> dict[str, jax.Array]:
         self._check_traceable(key)
         check_form(token_ids.ndim, token_ids.dtype)
         self._check_dtype(token_ids.dtype)
         rows = jnp.atleast_2d(token_ids).astype(jnp.int32)
-        masked = _mask_rows(key, 0, rows, self.mask_selection_rate, self._spec)
+        spec = self._make_spec(rows.shape[1])
+        masked = _mask_rows(key, 0, rows, self.mask_selection_rate, spec)
         masked = masked._replace(token_ids=masked.token_ids.astype(token_ids.dtype))
         return _as_dict(*(x if token_ids.ndim == 2 else x[0] for x in masked[:4]))
 
@@ -158,10 +165,6 @@ class MaskedLMMaskGenerator:
                 "shapes are fixed inside jax.jit: give mask_selection_length, and rows of equal "
                 "length"
             )
-
-    def _slots_for(self, sequences: Sequences) -> int:
-        """Enough for every row; one more than needed, as float32 may round up in very long ones."""
-        return 1 + required_slots(self.mask_selection_rate, sequences.padded_length, "exact")
 
     def _check_ids(self, sequences: Sequences) -> None:
         self._check_dtype(sequences.dtype)

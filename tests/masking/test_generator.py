@@ -194,6 +194,15 @@ def test_a_config_of_the_original_is_read():
     assert "mask_selection_rate=0.15" in repr(masker)
 
 
+def test_a_changed_setting_counts_from_the_next_call():
+    masker = MaskedLMMaskGenerator(**SOME, seed=0)
+    masker.mask_token_rate, masker.random_token_rate = 0.0, 0.0
+    np.testing.assert_array_equal(masker(IDS)["token_ids"], IDS)
+    masker.mask_token_id = 1000
+    with pytest.raises(ValueError, match="Mask token id should be"):
+        masker(IDS)
+
+
 # Forms of input.
 
 
