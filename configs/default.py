@@ -19,8 +19,10 @@ def get_config() -> ConfigDict:
     config.seed = 0  # initialisation, data order, dropout and training masks follow from it
 
     config.data = ConfigDict()
-    config.data.corpus = "builtin:python_docs"  # or .txt files, separated by commas
-    config.data.document = "paragraph"  # of a .txt file: 'paragraph' (blank lines) or 'line'
+    config.data.corpus = "builtin:python_docs"  # or files, folders and globs, between commas
+    config.data.document = "paragraph"  # of text: 'paragraph' (blank lines), 'line' or 'file'
+    config.data.field = "text"  # of a .jsonl file, where each object holds its document
+    config.data.on_bad_bytes = "error"  # or 'replace': what is not UTF-8, by U+FFFD and counted
     config.data.heldout_fraction = 0.05  # share of documents kept for evaluation, chosen by hash
     config.data.tokenizer = ""  # vocab.txt or tokenizer.json; empty: WordPiece trained on the text
     config.data.vocabulary_size = 8192  # of a trained tokenizer

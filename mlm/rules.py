@@ -20,9 +20,17 @@ NOT_NEGATIVE = ("optimizer.clip_norm", "checkpoint.keep_best")
 SEEDS = ("seed", "eval.seed")
 SHARES = ("masking.rate", "masking.mask_token_rate", "masking.random_token_rate")
 BELOW_ONE = ("model.dropout", "model.attention_dropout")
-TEXTS = ("data.corpus", "data.tokenizer", "data.store", "data.cache_dir", "optimizer.name")
+TEXTS = (
+    "data.corpus",
+    "data.field",
+    "data.tokenizer",
+    "data.store",
+    "data.cache_dir",
+    "optimizer.name",
+)
 CHOICES = {
-    "data.document": ("paragraph", "line"),
+    "data.document": ("paragraph", "line", "file"),
+    "data.on_bad_bytes": ("error", "replace"),
     "data.rows": ("packed", "blocks", "document"),
     "masking.count": ("stochastic", "exact", "bernoulli"),
     "masking.random_ids": ("selectable", "vocabulary"),

@@ -17,6 +17,7 @@ import tokenizers
 from mlm.data.store import TokenStore, open_store, write_store
 from mlm.errors import DataError, OutputError
 from mlm.text import (
+    Reading,
     Tokenizer,
     corpus_identity,
     is_held_out,
@@ -39,6 +40,12 @@ class TextSettings:
     tokenizer: str  # path; empty: trained on the corpus
     vocabulary_size: int
     lowercase: bool
+    field: str = "text"
+    on_bad_bytes: str = "error"
+
+    @property
+    def reading(self) -> Reading:
+        return Reading(self.document, self.field, self.on_bad_bytes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +112,7 @@ def open_prepared(folder: Path, *, tokenizer: Tokenizer | None = None) -> Prepar
 
 def _make(settings: TextSettings, folder: Path, name: str, say: Callable) -> None:
     say(f"reading {settings.corpus}")
-    corpus = read_corpus(settings.corpus, document=settings.document)
+    corpus = read_corpus(settings.corpus, settings.reading)
     train, heldout = [], []
     for text in corpus.documents:
         (heldout if is_held_out(text, settings.heldout_fraction) else train).append(text)
@@ -169,7 +176,7 @@ def _cache_name(settings: TextSettings) -> str:
     made_by = f"trained with tokenizers {tokenizers.__version__}"
     if settings.tokenizer:
         made_by = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase).hash
-    identity = corpus_identity(settings.corpus, document=settings.document)
+    identity = corpus_identity(settings.corpus, settings.reading)
     facts = json.dumps([VERSION, identity, made_by, dataclasses.astuple(settings)])
     stem = re.sub(r"[^a-z0-9]+", "-", Path(settings.corpus.split(",")[0]).stem.lower()).strip("-")
     return f"{stem}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"

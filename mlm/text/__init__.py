@@ -1,7 +1,8 @@
 """Corpora and tokenizers: where text comes from and how it becomes ids.
 
-`corpus` reads documents from text files or from the builtin of `python_docs`, and decides which
-of them are held out. `tokenizer` loads a tokenizer and encodes; `wordpiece` trains a new one.
+`files` finds files and reads their documents; `corpus` gathers those or the builtin of
+`python_docs`, and decides which of them are held out. `tokenizer` loads a tokenizer and encodes;
+`wordpiece` trains a new one.
 
     corpus = read_corpus("builtin:python_docs")
     tokenizer = train_tokenizer(corpus.documents, vocabulary_size=8192, lowercase=True)
@@ -9,11 +10,13 @@ of them are held out. `tokenizer` loads a tokenizer and encodes; `wordpiece` tra
 """
 
 from mlm.text.corpus import Corpus, corpus_identity, is_held_out, read_corpus
+from mlm.text.files import Reading
 from mlm.text.tokenizer import SpecialTokens, Tokenizer, load_tokenizer
 from mlm.text.wordpiece import train_tokenizer
 
 __all__ = [
     "Corpus",
+    "Reading",
     "SpecialTokens",
     "Tokenizer",
     "corpus_identity",

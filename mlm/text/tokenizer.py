@@ -17,7 +17,6 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from mlm.errors import DataError
-from mlm.text.corpus import decode_utf8
 
 
 @dataclass(frozen=True)
@@ -128,7 +127,7 @@ def load_tokenizer(path: str | Path, *, lowercase: bool | None = None) -> Tokeni
     if path.suffix not in (".txt", ".json"):
         raise DataError(f"tokenizer {path} is neither a vocab.txt nor a tokenizer.json; name one")
     try:
-        content = decode_utf8(path.read_bytes(), path)
+        content = _decode_utf8(path.read_bytes(), path)
     except OSError as error:
         raise DataError(
             f"tokenizer {path} cannot be read ({error.strerror}); correct the path, or train a "
@@ -222,3 +221,20 @@ def _not_texts(texts: Sequence[str]) -> DataError:
         f"text {index} ({text!r:.40}) has a lone surrogate, which is not Unicode text; repair it "
         "with text.encode('utf-8', 'replace').decode()"
     )
+
+
+def _decode_utf8(content: bytes, path: Path) -> str:
+    """Returns the text of a file, without byte order mark and with \\n as its line ending.
+
+    Raises DataError that names the file and the line which is not UTF-8.
+    """
+    try:
+        return content.decode("utf-8-sig").replace("\r\n", "\n")
+    except UnicodeDecodeError as error:
+        # `error.object` has no byte order mark in front, unlike `content`.
+        line = error.object.count(b"\n", 0, error.start) + 1
+        byte = error.object[error.start]
+        raise DataError(
+            f"{path} is not UTF-8: byte 0x{byte:02x} in line {line}; convert the file first, for "
+            "example with iconv -f latin1 -t utf-8"
+        ) from error

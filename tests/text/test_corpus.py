@@ -3,8 +3,8 @@
 import pytest
 
 from mlm.errors import ConfigError, DataError
+from mlm.text import Reading, corpus_identity, is_held_out, read_corpus
 from mlm.text import corpus as module
-from mlm.text import corpus_identity, is_held_out, read_corpus
 
 
 @pytest.fixture
@@ -19,7 +19,7 @@ def write(tmp_path):
 
 def error_of(source: str, **options) -> str:
     with pytest.raises(DataError) as caught:
-        read_corpus(source, **options)
+        read_corpus(source, Reading(**options))
     message = str(caught.value)
     assert "\n" not in message
     return message
@@ -28,7 +28,7 @@ def error_of(source: str, **options) -> str:
 def test_paragraphs_and_lines(write):
     source = write("a.txt", "\n \none\ntwo\n\n \t\nthree \n\n\n")
     assert read_corpus(source).documents == ("one\ntwo", "three")
-    assert read_corpus(source, document="line").documents == ("one", "two", "three")
+    assert read_corpus(source, Reading(document="line")).documents == ("one", "two", "three")
 
 
 def test_several_files_keep_their_order(write):
@@ -37,6 +37,7 @@ def test_several_files_keep_their_order(write):
     assert corpus.documents == ("b", "a", "b")
     assert corpus.origin == {
         "files": [{"path": path, "bytes": 1} for path in (first, second, first)],
+        "replaced_characters": 0,
         "documents": 3,
         "characters": 3,
     }
@@ -51,7 +52,7 @@ def test_byte_order_mark_and_windows_line_ends_change_nothing(write):
 
 def test_only_line_feeds_end_a_line(write):
     text = "one\u2028still one\x0bstill one"
-    assert read_corpus(write("a.txt", text), document="line").documents == (text,)
+    assert read_corpus(write("a.txt", text), Reading(document="line")).documents == (text,)
 
 
 def test_fingerprint_sees_where_documents_end(write):
@@ -64,7 +65,7 @@ def test_fingerprint_sees_where_documents_end(write):
 
 def test_builtin(monkeypatch):
     monkeypatch.setattr(module, "python_docs", lambda: ["A topic.", "A docstring."])
-    corpus = read_corpus("builtin:python_docs", document="line")
+    corpus = read_corpus("builtin:python_docs", Reading(document="line"))
     assert corpus.documents == ("A topic.", "A docstring.")
     assert corpus.origin["documents"] == 2 and corpus.origin["characters"] == 20
     assert corpus.origin["python"].startswith("3.")
@@ -78,18 +79,8 @@ def test_missing_file(write):
         corpus_identity("gone.txt")
 
 
-def test_folder_instead_of_file(tmp_path):
-    assert f"{tmp_path} is a folder; name the .txt files in it" in error_of(str(tmp_path))
-
-
 def test_file_below_a_file_cannot_be_read(write):
     assert "cannot be read: Not a directory" in error_of(write("a.txt", "a") + "/b.txt")
-
-
-@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
-def test_bytes_that_are_not_utf8(write, mark):
-    message = error_of(write("latin.txt", mark + b"one\ntwo\ncaf\xe9\n"))
-    assert "latin.txt is not UTF-8: byte 0xe9 in line 3" in message and "iconv" in message
 
 
 @pytest.mark.parametrize("content", ["", " \n\n\t\r\n", "\ufeff"])
@@ -99,7 +90,7 @@ def test_no_document(write, content):
 
 
 def test_no_path():
-    assert "names no file; give a .txt file or builtin:python_docs" in error_of(" , ")
+    assert "names no file; give a .txt file, a folder or a glob" in error_of(" , ")
 
 
 def test_unknown_builtin():
@@ -111,8 +102,8 @@ def test_unknown_builtin():
 
 def test_unknown_document_rule(write):
     for function in (read_corpus, corpus_identity):
-        with pytest.raises(ConfigError, match="'page'; choose one of paragraph, line"):
-            function(write("a.txt", "a"), document="page")
+        with pytest.raises(ConfigError, match="'page'; choose one of paragraph, line, file"):
+            function(write("a.txt", "a"), Reading(document="page"))
 
 
 def test_identity_changes_with_bytes_order_and_rule(write):
@@ -120,9 +111,26 @@ def test_identity_changes_with_bytes_order_and_rule(write):
     assert corpus_identity(a) == corpus_identity(same)
     sources = [(a, "paragraph"), (a, "line"), (b, "paragraph")]
     sources += [(f"{a},{b}", "paragraph"), (f"{b},{a}", "paragraph")]
-    identities = {corpus_identity(source, document=rule) for source, rule in sources}
+    identities = {corpus_identity(source, Reading(document=rule)) for source, rule in sources}
     assert len(identities) == len(sources)
     assert corpus_identity("builtin:python_docs").startswith("builtin:python_docs of ")
+
+
+def test_identity_knows_json_from_text_and_what_is_read_of_it(write):
+    a, b = write("a.txt", '{"text": "one"}'), write("a.jsonl", '{"text": "one"}')
+    rules = [Reading(), Reading(field="title"), Reading(on_bad_bytes="replace")]
+    assert len({corpus_identity(a), *(corpus_identity(b, rule) for rule in rules)}) == 4
+
+
+def test_a_file_that_grows_while_it_is_read(write, monkeypatch):
+    path = write("a.txt", "one")
+
+    def read_and_append(*args):
+        write("a.txt", "one and more")
+        return ["one"]
+
+    monkeypatch.setattr(module, "read_documents", read_and_append)
+    assert f"{path} changed while it was read" in error_of(path)
 
 
 def test_held_out_share_and_stability():

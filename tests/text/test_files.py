@@ -1,0 +1,162 @@
+"""Files of every kind that is read, and a line on every one that cannot be."""
+
+import gzip
+import json
+import sys
+from collections import Counter
+
+import pytest
+
+from mlm.errors import DataError
+from mlm.text.files import Reading, find_files, read_documents
+
+if sys.version_info >= (3, 14):
+    from compression import zstd
+else:
+    from backports import zstd
+
+REPLACE = Reading(on_bad_bytes="replace")
+
+
+@pytest.fixture
+def write(tmp_path):
+    def write(name, content):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(content if isinstance(content, bytes) else content.encode())
+        return path
+
+    return write
+
+
+def read(path, reading=None):
+    return list(read_documents(path, reading or Reading(), Counter()))
+
+
+def error_of(path, reading=None):
+    with pytest.raises(DataError) as caught:
+        read(path, reading)
+    message = str(caught.value)
+    assert "\n" not in message and str(path) in message
+    return message
+
+
+def jsonl(*records):
+    return "\n".join(json.dumps(record) for record in records)
+
+
+# Which files.
+
+
+def test_a_folder_stands_for_the_text_in_it(write, tmp_path):
+    names = ["a.txt", "b/c.jsonl", "b/d.txt.gz", "e.jsonl.zst"]
+    for name in [*names, ".hidden.txt", "notes.md", "data.json", "b/.cache"]:
+        write(name, "x")
+    assert find_files(str(tmp_path)) == [tmp_path / name for name in names]
+
+
+def test_globs_match_in_order_at_any_depth(write, tmp_path):
+    paths = [write(name, "x") for name in ("1.txt", "2.txt", "3.text", "in/4.txt")]
+    assert find_files(f"{tmp_path}/*.txt") == paths[:2]
+    assert find_files(f"{tmp_path}/**/*.txt, {paths[2]}") == [*paths[:2], paths[3], paths[2]]
+
+
+def test_a_name_with_brackets_is_a_file_where_there_is_one(write):
+    path = write("reviews [1].txt", "x")
+    assert find_files(str(path)) == [path]
+
+
+def test_the_home_folder(write, tmp_path, monkeypatch):
+    path = write("a.txt", "x")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert find_files("~/a.txt") == find_files("~/*.txt") == [path]
+
+
+@pytest.mark.parametrize(
+    ("name", "words"),
+    [
+        ("*.txt", "no file matches .*; correct the pattern"),
+        ("empty", "empty is a folder without any .txt or .jsonl file"),
+        ("table.parquet", "table.parquet is not text by its name; give .txt or .jsonl"),
+        ("array.json", "array.json is not text by its name"),
+    ],
+)
+def test_names_that_lead_to_no_text(name, words, tmp_path):
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(DataError, match=words):
+        find_files(str(tmp_path / name))
+
+
+# What is in them.
+
+
+def test_paragraphs_lines_and_whole_files(write):
+    path = write("a.txt", "\n \none\ntwo\n\n \t\nthree \n\n")
+    assert read(path) == ["one\ntwo", "three"]
+    assert read(path, Reading(document="line")) == ["one", "two", "three"]
+    assert read(path, Reading(document="file")) == ["one\ntwo\n\n \t\nthree"]
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".zst", zstd.compress)])
+def test_compressed_files(write, suffix, compress):
+    text = "\ufeffé one\r\n\r\ntwo"
+    assert read(write(f"a.txt{suffix}", compress(text.encode()))) == ["é one", "two"]
+    records = jsonl({"text": "one"}, {"text": "two"})
+    assert read(write(f"a.jsonl{suffix}", compress(records.encode()))) == ["one", "two"]
+
+
+@pytest.mark.parametrize(("suffix", "compress"), [(".gz", gzip.compress), (".zst", zstd.compress)])
+def test_damaged_compressed_files(write, suffix, compress):
+    whole = compress(b"".join(b"line %d\n" % n for n in range(20_000)))
+    assert "is damaged after line" in error_of(write(f"cut.txt{suffix}", whole[:-9]))
+    assert "is damaged after line 0" in error_of(write(f"other.txt{suffix}", b"plain text"))
+    flipped = bytearray(whole)
+    flipped[len(whole) // 2] ^= 1
+    assert "is damaged after line" in error_of(write(f"flipped.txt{suffix}", bytes(flipped)))
+
+
+def test_json_lines(write):
+    path = write("a.jsonl", jsonl({"text": " one\n\ntwo ", "id": 1}, {"text": ""}) + "\n\n")
+    assert read(path) == ["one\n\ntwo"]  # a document each, whatever the rule for text says
+    titles = Reading(field="title", document="line")
+    assert read(write("b.jsonl", jsonl({"title": "é"})), titles) == ["é"]
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ('{"text": ', "line 2 is not JSON: Expecting value at column 10"),
+        ("[1, 2]", "line 2 is not a JSON object but list"),
+        ('{"title": "b", "id": 1}', "no text in the field 'text' (it has id, title)"),
+        ('{"text": 3}', "line 2 has no text in the field 'text' (it has text)"),
+        ("{}", "(it has no fields); name another with data.field"),
+        ("[" * 100_000, "line 2 is not JSON"),
+    ],
+)
+def test_json_lines_that_cannot_be_read(write, line, words):
+    assert words in error_of(write("a.jsonl", jsonl({"text": "a"}) + "\n" + line))
+
+
+def test_half_a_character_in_json(write):
+    path = write("a.jsonl", r'{"text": "a \ud83d b \ud83d\ude00"}')
+    assert "line 1 holds a lone surrogate" in error_of(path)
+    counts = Counter()
+    assert list(read_documents(path, REPLACE, counts)) == ["a \ufffd b 😀"]
+    assert counts["replaced"] == 1
+
+
+@pytest.mark.parametrize("mark", [b"", b"\xef\xbb\xbf"])
+def test_bytes_that_are_not_utf8(write, mark):
+    path = write("latin.txt", mark + b"one\ntwo\ncaf\xe9 \xef\xbf\xbd\n")
+    message = error_of(path)
+    assert "latin.txt is not UTF-8: byte 0xe9 in line 3" in message and "iconv" in message
+    counts = Counter()
+    assert list(read_documents(path, REPLACE, counts)) == ["one\ntwo\ncaf\ufffd \ufffd"]
+    assert counts["replaced"] == 1  # the other one was there before
+
+
+def test_zero_bytes(write):
+    path = write("utf16.txt", "one\n".encode("utf-16-le"))
+    message = error_of(path)
+    assert "has a NUL byte in line 1; is it text? iconv -f utf-16" in message
+    assert read(path, REPLACE)[0].startswith("o\ufffdn\ufffd")
