@@ -24,6 +24,8 @@ def get_config() -> ConfigDict:
     config.data.field = "text"  # of a .jsonl file, where each object holds its document
     config.data.on_bad_bytes = "error"  # or 'replace': what is not UTF-8, by U+FFFD and counted
     config.data.heldout_fraction = 0.05  # share of documents kept for evaluation, chosen by hash
+    config.data.heldout_corpus = ""  # evaluation text of its own, instead of that fraction
+    config.data.drop_duplicates = False  # leave out documents that were there before
     config.data.tokenizer = ""  # vocab.txt or tokenizer.json; empty: WordPiece trained on the text
     config.data.vocabulary_size = 8192  # of a trained tokenizer
     config.data.lowercase = True  # of a trained tokenizer, or of vocab.txt

@@ -22,6 +22,7 @@ SHARES = ("masking.rate", "masking.mask_token_rate", "masking.random_token_rate"
 BELOW_ONE = ("model.dropout", "model.attention_dropout")
 TEXTS = (
     "data.corpus",
+    "data.heldout_corpus",
     "data.field",
     "data.tokenizer",
     "data.store",
@@ -40,7 +41,7 @@ CHOICES = {
 
 REQUIRED = {*POSITIVE, *NOT_NEGATIVE, *SEEDS, *SHARES, *BELOW_ONE, *TEXTS, *CHOICES}
 REQUIRED |= {"data.heldout_fraction", "data.lowercase", "masking.select_unknown", "log.tensorboard"}
-REQUIRED |= {"masking.mask_selection_length", "eval.fill"}
+REQUIRED |= {"masking.mask_selection_length", "eval.fill", "data.drop_duplicates"}
 DURATIONS = (
     ("train", "total"),
     ("optimizer", "warmup"),

@@ -28,6 +28,10 @@ from mlm.text import (
 
 VERSION = 1  # of a prepared folder; part of its name in the cache
 CHUNK = 1000  # documents encoded at a time
+TOLD = {
+    "duplicates": "documents left out that were there before",
+    "replaced_characters": "characters stand for bytes that are no text",
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +46,8 @@ class TextSettings:
     lowercase: bool
     field: str = "text"
     on_bad_bytes: str = "error"
+    heldout_corpus: str = ""  # files of their own; empty: a fraction of the corpus
+    drop_duplicates: bool = False  # of documents that are equal, keep the first
 
     @property
     def reading(self) -> Reading:
@@ -111,18 +117,7 @@ def open_prepared(folder: Path, *, tokenizer: Tokenizer | None = None) -> Prepar
 
 
 def _make(settings: TextSettings, folder: Path, name: str, say: Callable) -> None:
-    say(f"reading {settings.corpus}")
-    corpus = read_corpus(settings.corpus, settings.reading)
-    train, heldout = [], []
-    for text in corpus.documents:
-        (heldout if is_held_out(text, settings.heldout_fraction) else train).append(text)
-    if not train or not heldout:
-        raise DataError(
-            f"data.corpus {settings.corpus} has {len(corpus.documents)} documents, of which "
-            f"data.heldout_fraction {settings.heldout_fraction} leaves {len(train)} to train on "
-            f"and {len(heldout)} to evaluate on; give more text, change the fraction, or make a "
-            "document of every line with data.document=line"
-        )
+    train, heldout, source = _read(settings, say)
     if settings.tokenizer:
         tokenizer = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase)
     else:
@@ -130,21 +125,20 @@ def _make(settings: TextSettings, folder: Path, name: str, say: Callable) -> Non
         tokenizer = train_tokenizer(
             train, vocabulary_size=settings.vocabulary_size, lowercase=settings.lowercase
         )
-    say(f"tokenizing {len(corpus.documents)} documents into {folder}")
+    say(f"tokenizing {len(train) + len(heldout):,} documents into {folder}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
             partial = Path(temporary) / folder.name
             partial.mkdir()
             tokenizer.save(partial / "tokenizer.json")
-            source = {"corpus": settings.corpus, "text": corpus.fingerprint, **corpus.origin}
             for part, texts in (("train", train), ("heldout", heldout)):
                 write_store(
                     partial / part,
                     _encoded(tokenizer, texts),
                     vocabulary_size=tokenizer.vocabulary_size,
                     tokenizer_hash=tokenizer.hash,
-                    fingerprint=f"{corpus.fingerprint}:{settings.heldout_fraction:g}:{part}",
+                    fingerprint=f"{source['text']}:{settings.heldout_fraction:g}:{part}",
                     source=source,
                 )
             (partial / "prepared.json").write_text(json.dumps({"name": name, **source}, indent=2))
@@ -156,6 +150,40 @@ def _make(settings: TextSettings, folder: Path, name: str, say: Callable) -> Non
             f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
             "data.cache_dir or --out"
         ) from error
+
+
+def _read(settings: TextSettings, say: Callable) -> tuple[list[str], list[str], dict]:
+    """The documents to train on, those to evaluate on, and what a run records about them."""
+    say(f"reading {settings.corpus}")
+    corpus = read_corpus(settings.corpus, settings.reading)
+    source = {"corpus": settings.corpus, "text": corpus.fingerprint, **corpus.origin}
+    if settings.heldout_corpus:
+        own = read_corpus(settings.heldout_corpus, settings.reading)
+        source |= {"heldout_corpus": settings.heldout_corpus, "heldout": own.origin}
+        source["text"] = f"{corpus.fingerprint}:{own.fingerprint}"
+        train, heldout = list(corpus.documents), list(own.documents)
+    else:
+        train, heldout = [], []
+        for text in corpus.documents:
+            (heldout if is_held_out(text, settings.heldout_fraction) else train).append(text)
+    if settings.drop_duplicates:
+        documents = len(train) + len(heldout)
+        heldout = list(dict.fromkeys(heldout))
+        seen = set(heldout)  # what is evaluated on is not trained on
+        train = [text for text in dict.fromkeys(train) if text not in seen]
+        source["duplicates"] = documents - len(train) - len(heldout)
+        source["text"] += ":once"
+    for name, words in TOLD.items():
+        if source.get(name):
+            say(f"{source[name]:,} {words}")
+    if not train or not heldout:
+        raise DataError(
+            f"data.corpus {settings.corpus} has {len(corpus.documents)} documents, of which "
+            f"data.heldout_fraction {settings.heldout_fraction} leaves {len(train)} to train on "
+            f"and {len(heldout)} to evaluate on; give more text, change the fraction, name "
+            "data.heldout_corpus, or make a document of every line with data.document=line"
+        )
+    return train, heldout, source
 
 
 def _rename(partial: Path, folder: Path) -> None:
@@ -176,7 +204,8 @@ def _cache_name(settings: TextSettings) -> str:
     made_by = f"trained with tokenizers {tokenizers.__version__}"
     if settings.tokenizer:
         made_by = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase).hash
-    identity = corpus_identity(settings.corpus, settings.reading)
+    corpora = filter(None, (settings.corpus, settings.heldout_corpus))
+    identity = [corpus_identity(corpus, settings.reading) for corpus in corpora]
     facts = json.dumps([VERSION, identity, made_by, dataclasses.astuple(settings)])
     stem = re.sub(r"[^a-z0-9]+", "-", Path(settings.corpus.split(",")[0]).stem.lower()).strip("-")
     return f"{stem}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 
 import pytest
@@ -35,8 +36,6 @@ def test_the_run_can_say_what_it_read(settings, tmp_path):
 
 
 def test_any_change_of_text_or_settings_is_prepared_anew(settings, tmp_path, corpus_file):
-    import dataclasses
-
     first = prepare(settings, cache_dir=tmp_path, say=str).folder
     copy = tmp_path / corpus_file.name
     copy.write_text(corpus_file.read_text() + "\n\nOne more story.")
@@ -53,8 +52,6 @@ def test_any_change_of_text_or_settings_is_prepared_anew(settings, tmp_path, cor
 def test_a_tokenizer_of_ones_own(settings, tmp_path, corpus_file):
     own = train_tokenizer([corpus_file.read_text()], vocabulary_size=80, lowercase=True)
     own.save(tmp_path / "own.json")
-    import dataclasses
-
     given = dataclasses.replace(settings, tokenizer=str(tmp_path / "own.json"))
     text = prepare(given, cache_dir=tmp_path, say=str)
     assert text.tokenizer.hash == own.hash == text.train.tokenizer_hash
@@ -69,8 +66,6 @@ def test_a_store_made_by_another_tokenizer_is_refused(settings, tmp_path):
 
 
 def test_a_folder_of_other_text_is_not_overwritten(settings, tmp_path):
-    import dataclasses
-
     out = tmp_path / "store"
     prepare(settings, out, cache_dir=tmp_path, say=str)
     prepare(settings, out, cache_dir=tmp_path, say=str)
@@ -89,3 +84,39 @@ def test_too_little_text_to_hold_any_out(tmp_path):
     with pytest.raises(DataError, match="has 1 documents.*give more text"):
         prepare(settings, cache_dir=tmp_path, say=str)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["one.txt"]
+
+
+def test_evaluation_text_of_its_own(settings, tmp_path):
+    own = tmp_path / "own.txt"
+    own.write_text("The old dog likes the river.\n\nMy neighbour hears the teacher.")
+    given = dataclasses.replace(settings, heldout_corpus=str(own))
+    text = prepare(given, cache_dir=tmp_path, say=str)
+    assert (text.train.documents, text.heldout.documents) == (600, 2)
+    assert json.loads((text.folder / "prepared.json").read_text())["heldout"]["documents"] == 2
+    own.write_text("Another one.")
+    assert prepare(given, cache_dir=tmp_path, say=str).folder != text.folder
+
+
+def test_equal_documents_count_once(settings, tmp_path):
+    corpus, own, said = tmp_path / "a.txt", tmp_path / "own.txt", []
+    corpus.write_text("\n\n".join(["a cat", "a dog", "a cat", "a bird", "a dog"] + ["x y"] * 9))
+    own.write_text("a bird\n\na bird")
+    given = dataclasses.replace(
+        settings, corpus=str(corpus), heldout_corpus=str(own), vocabulary_size=40
+    )
+    kept = prepare(given, cache_dir=tmp_path, say=str)
+    assert (kept.train.documents, kept.heldout.documents) == (14, 2)
+    once = dataclasses.replace(given, drop_duplicates=True)
+    text = prepare(once, cache_dir=tmp_path, say=said.append)
+    # What is evaluated on is not trained on: the bird has left the training text.
+    assert (text.train.documents, text.heldout.documents) == (3, 1)
+    assert "12 documents left out that were there before" in said
+    assert text.train.fingerprint != kept.train.fingerprint
+
+
+def test_what_was_replaced_is_told(settings, tmp_path):
+    corpus, said = tmp_path / "a.txt", []
+    corpus.write_bytes(b"\n\n".join(b"caf\xe9 number %d" % n for n in range(40)))
+    given = dataclasses.replace(settings, corpus=str(corpus), on_bad_bytes="replace")
+    prepare(given, cache_dir=tmp_path, say=said.append)
+    assert "40 characters stand for bytes that are no text" in said
