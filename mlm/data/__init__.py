@@ -6,13 +6,15 @@ The way through the room:
     packing.py     which pieces of documents share a row (best fit)
     layout.py      where every token of a row comes from, for the three row modes
     rows.py        rows of length L as dense arrays, cut from the store when they are read
+    order.py       in which order a visit takes the rows, computed for any batch alone
     batches.py     batch k as a pure function of (seed, k), one slice per process
     prefetch.py    the same batches, made ahead of time by one thread
 
 Nothing here keeps a position or imports jax: a run that resumes at step k asks for batch k.
 """
 
-from mlm.data.batches import make_batch_at, permutation
+from mlm.data.batches import make_batch_at
+from mlm.data.order import keyed_permutation, make_order, permutation
 from mlm.data.packing import ORDER_VERSION, best_fit
 from mlm.data.prefetch import prefetch
 from mlm.data.rows import MODES, Rows, locate, make_rows, read_rows, useful_share
@@ -24,8 +26,10 @@ __all__ = [
     "Rows",
     "TokenStore",
     "best_fit",
+    "keyed_permutation",
     "locate",
     "make_batch_at",
+    "make_order",
     "make_rows",
     "open_store",
     "permutation",

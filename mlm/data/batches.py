@@ -5,10 +5,10 @@ Example n is seen on visit n // rows (its epoch), at one place of that visit's p
 """
 
 from collections.abc import Callable
-from functools import lru_cache
 
 import numpy as np
 
+from mlm.data.order import make_order
 from mlm.data.rows import Rows, read_rows
 from mlm.errors import ConfigError, DataError
 
@@ -49,7 +49,7 @@ def make_batch_at(
             f"{batch_size}; choose a smaller batch size, shorter rows or more text"
         )
     assert 0 <= process_index < process_count and len(rows) < 1 << 31
-    order = lru_cache(maxsize=2)(lambda visit: permutation(seed, visit, len(rows)))
+    order = make_order(seed, len(rows))
     size = batch_size // process_count
     slots = process_index * size + np.arange(size)
 
@@ -57,19 +57,8 @@ def make_batch_at(
         visits, places = np.divmod(int(k) * batch_size + slots, len(rows))
         example_ids = np.empty(size, np.int32)
         for visit in np.unique(visits).tolist():
-            example_ids[visits == visit] = order(visit)[places[visits == visit]]
+            example_ids[visits == visit] = order(visit, places[visits == visit])
         batch = read_rows(rows, example_ids)
         return batch | {"example_ids": example_ids, "visits": visits.astype(np.int32)}
 
     return batch_at
-
-
-def permutation(seed: int, visit: int, size: int) -> np.ndarray:
-    """The order of `size` rows on a visit: int32[size], a pure function of the arguments.
-
-    It is the stable argsort of the first `size` 64-bit words of Philox 4x64-10 (Salmon et al. 2011)
-    with key (seed, visit) and counters 1, 2, .... numpy promises the words of a bit generator but
-    not the draws of `Generator.permutation`, so only words are used.
-    """
-    words = np.random.Philox(key=np.array([seed, visit], np.uint64)).random_raw(size)
-    return np.argsort(words, kind="stable").astype(np.int32)

@@ -78,38 +78,6 @@ def test_another_seed_is_another_order(rows):
     assert not np.array_equal(a, b)
 
 
-def philox(key, counter):
-    """One block of Philox 4x64-10, written from Salmon et al. 2011, section 3.3."""
-    word, (a, b) = 2**64, key
-    c0, c1, c2, c3 = counter, 0, 0, 0
-    for _ in range(10):
-        left, right = 0xD2E7470EE14C6C93 * c0, 0xCA5A826395121157 * c2
-        c0, c1, c2, c3 = right // word ^ c1 ^ a, right % word, left // word ^ c3 ^ b, left % word
-        a, b = (a + 0x9E3779B97F4A7C15) % word, (b + 0xBB67AE8584CAA73B) % word
-    return [c0, c1, c2, c3]
-
-
-@pytest.mark.parametrize("seed, visit", [(0, 0), (7, 3), (2**64 - 1, 1)])
-def test_permutations_follow_their_definition(seed, visit):
-    words = sum((philox((seed, visit), counter) for counter in (1, 2, 3)), [])
-    assert permutation(seed, visit, 12).tolist() == sorted(range(12), key=words.__getitem__)
-
-
-def test_golden_permutations():
-    """A change here changes the data order of every run: raise ORDER_VERSION."""
-    assert permutation(0, 0, 8).tolist() == [0, 2, 1, 5, 4, 3, 6, 7]
-    assert permutation(0, 1, 8).tolist() == [5, 3, 7, 2, 4, 1, 0, 6]
-    assert permutation(1, 0, 8).tolist() == [3, 5, 2, 7, 0, 6, 1, 4]
-    assert permutation(2**64 - 1, 3, 1000)[:6].tolist() == [628, 218, 661, 887, 829, 660]
-
-
-def test_permutations_are_uniform():
-    """Each of the 6 orders of 3 rows over 6000 visits: 1000 times, standard deviation 29."""
-    orders = [tuple(permutation(5, visit, 3).tolist()) for visit in range(6000)]
-    _, counts = np.unique(orders, axis=0, return_counts=True)
-    assert len(counts) == 6 and np.abs(counts - 1000).max() < 5 * 29
-
-
 def test_a_corpus_smaller_than_one_batch(rows):
     make_batch_at(rows, seed=0, batch_size=len(rows))(0)
     with pytest.raises(DataError, match=rf"{len(rows)} rows .* batch of {len(rows) + 1}; choose"):
