@@ -28,6 +28,7 @@ def get_config() -> ConfigDict:
     config.data.drop_duplicates = False  # leave out documents that were there before
     config.data.tokenizer = ""  # vocab.txt or tokenizer.json; empty: WordPiece trained on the text
     config.data.vocabulary_size = 8192  # of a trained tokenizer
+    config.data.tokenizer_sample = 50_000_000  # characters it is trained on, chosen by hash
     config.data.lowercase = True  # of a trained tokenizer, or of vocab.txt
     config.data.store = ""  # folder written by `python -m mlm prepare --out`; empty: corpus above
     config.data.cache_dir = ""  # for stores and packing plans; empty: the user's cache directory

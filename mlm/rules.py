@@ -11,10 +11,9 @@ from mlm.errors import ConfigError
 from mlm.masking import required_slots
 
 POSITIVE = (
-    "data.length data.vocabulary_size model.layers model.width model.heads model.hidden "
-    "model.max_length model.head_epsilon optimizer.learning_rate train.batch_size "
-    "train.accumulation checkpoint.keep_last eval.length eval.batch_size "
-    "eval.max_examples"
+    "data.length data.vocabulary_size data.tokenizer_sample model.layers model.width model.heads "
+    "model.hidden model.max_length model.head_epsilon optimizer.learning_rate train.batch_size "
+    "train.accumulation checkpoint.keep_last eval.length eval.batch_size eval.max_examples"
 ).split()
 NOT_NEGATIVE = ("optimizer.clip_norm", "checkpoint.keep_best")
 SEEDS = ("seed", "eval.seed")

@@ -10,6 +10,8 @@ The way through the room:
     batches.py     batch k as a pure function of (seed, k), one slice per process
     prefetch.py    the same batches, made ahead of time by one thread
 
+    documents.py   text on its two sides, streamed; prepare.py makes stores of it, inspect.py looks
+
 Nothing here keeps a position or imports jax: a run that resumes at step k asks for batch k.
 """
 

@@ -9,49 +9,37 @@ import json
 import os
 import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
 import tokenizers
 
+from mlm.data.documents import (
+    HELDOUT,
+    TRAIN,
+    Scan,
+    TextSettings,
+    read_sides,
+    scan,
+    with_progress,
+)
 from mlm.data.store import TokenStore, open_store, write_store
 from mlm.errors import DataError, OutputError
 from mlm.text import (
-    Reading,
     Tokenizer,
     corpus_identity,
-    is_held_out,
     load_tokenizer,
-    read_corpus,
     train_tokenizer,
 )
 
-VERSION = 1  # of a prepared folder; part of its name in the cache
-CHUNK = 1000  # documents encoded at a time
+VERSION = 2  # of a prepared folder; part of its name in the cache
+CHUNK = 1 << 20  # characters encoded at a time; their encodings take a hundred times the memory
+PIECE = 1 << 16  # characters that one core encodes at a time
 TOLD = {
     "duplicates": "documents left out that were there before",
     "replaced_characters": "characters stand for bytes that are no text",
 }
-
-
-@dataclasses.dataclass(frozen=True)
-class TextSettings:
-    """What decides the content of a prepared folder; the fields of `config.data`."""
-
-    corpus: str
-    document: str
-    heldout_fraction: float
-    tokenizer: str  # path; empty: trained on the corpus
-    vocabulary_size: int
-    lowercase: bool
-    field: str = "text"
-    on_bad_bytes: str = "error"
-    heldout_corpus: str = ""  # files of their own; empty: a fraction of the corpus
-    drop_duplicates: bool = False  # of documents that are equal, keep the first
-
-    @property
-    def reading(self) -> Reading:
-        return Reading(self.document, self.field, self.on_bad_bytes)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -117,31 +105,34 @@ def open_prepared(folder: Path, *, tokenizer: Tokenizer | None = None) -> Prepar
 
 
 def _make(settings: TextSettings, folder: Path, name: str, say: Callable) -> None:
-    train, heldout, source = _read(settings, say)
+    say(f"reading {settings.corpus}")
+    found = scan(settings)
+    for fact, words in TOLD.items():
+        if found.source[fact]:
+            say(f"{found.source[fact]:,} {words}")
+    _check_sides(settings, found)
     if settings.tokenizer:
         tokenizer = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase)
     else:
         say(f"training a WordPiece vocabulary of {settings.vocabulary_size}")
         tokenizer = train_tokenizer(
-            train, vocabulary_size=settings.vocabulary_size, lowercase=settings.lowercase
+            found.sample, vocabulary_size=settings.vocabulary_size, lowercase=settings.lowercase
         )
-    say(f"tokenizing {len(train) + len(heldout):,} documents into {folder}")
+    say(f"tokenizing {found.documents.total():,} documents into {folder}")
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=f".{folder.name}-") as temporary:
             partial = Path(temporary) / folder.name
             partial.mkdir()
             tokenizer.save(partial / "tokenizer.json")
-            for part, texts in (("train", train), ("heldout", heldout)):
-                write_store(
-                    partial / part,
-                    _encoded(tokenizer, texts),
-                    vocabulary_size=tokenizer.vocabulary_size,
-                    tokenizer_hash=tokenizer.hash,
-                    fingerprint=f"{source['text']}:{settings.heldout_fraction:g}:{part}",
-                    source=source,
+            for side in (TRAIN, HELDOUT):
+                _write_side(settings, side, found, tokenizer, partial / side, say)
+            if not found.kept and _cache_name(settings) != name:
+                raise DataError(
+                    f"{settings.corpus} changed while it was read; start again when it is complete"
                 )
-            (partial / "prepared.json").write_text(json.dumps({"name": name, **source}, indent=2))
+            facts = {"name": name, **found.source}
+            (partial / "prepared.json").write_text(json.dumps(facts, indent=2))
             _rename(partial, folder)
     except OutputError:
         raise  # the store's own, which says more
@@ -152,38 +143,27 @@ def _make(settings: TextSettings, folder: Path, name: str, say: Callable) -> Non
         ) from error
 
 
-def _read(settings: TextSettings, say: Callable) -> tuple[list[str], list[str], dict]:
-    """The documents to train on, those to evaluate on, and what a run records about them."""
-    say(f"reading {settings.corpus}")
-    corpus = read_corpus(settings.corpus, settings.reading)
-    source = {"corpus": settings.corpus, "text": corpus.fingerprint, **corpus.origin}
-    if settings.heldout_corpus:
-        own = read_corpus(settings.heldout_corpus, settings.reading)
-        source |= {"heldout_corpus": settings.heldout_corpus, "heldout": own.origin}
-        source["text"] = f"{corpus.fingerprint}:{own.fingerprint}"
-        train, heldout = list(corpus.documents), list(own.documents)
-    else:
-        train, heldout = [], []
-        for text in corpus.documents:
-            (heldout if is_held_out(text, settings.heldout_fraction) else train).append(text)
-    if settings.drop_duplicates:
-        documents = len(train) + len(heldout)
-        heldout = list(dict.fromkeys(heldout))
-        seen = set(heldout)  # what is evaluated on is not trained on
-        train = [text for text in dict.fromkeys(train) if text not in seen]
-        source["duplicates"] = documents - len(train) - len(heldout)
-        source["text"] += ":once"
-    for name, words in TOLD.items():
-        if source.get(name):
-            say(f"{source[name]:,} {words}")
+def _check_sides(settings: TextSettings, found: Scan) -> None:
+    train, heldout = found.documents[TRAIN], found.documents[HELDOUT]
     if not train or not heldout:
         raise DataError(
-            f"data.corpus {settings.corpus} has {len(corpus.documents)} documents, of which "
-            f"data.heldout_fraction {settings.heldout_fraction} leaves {len(train)} to train on "
-            f"and {len(heldout)} to evaluate on; give more text, change the fraction, name "
+            f"data.corpus {settings.corpus} has {train + heldout} documents, of which "
+            f"data.heldout_fraction {settings.heldout_fraction} leaves {train} to train on and "
+            f"{heldout} to evaluate on; give more text, change the fraction, name "
             "data.heldout_corpus, or make a document of every line with data.document=line"
         )
-    return train, heldout, source
+
+
+def _write_side(settings, side, found: Scan, tokenizer: Tokenizer, path: Path, say) -> None:
+    texts = (text for at, text in found.kept or read_sides(settings, Counter()) if at == side)
+    write_store(
+        path,
+        encode(tokenizer, with_progress(texts, found.characters[side], say)),
+        vocabulary_size=tokenizer.vocabulary_size,
+        tokenizer_hash=tokenizer.hash,
+        fingerprint=f"{found.fingerprint}:{settings.heldout_fraction:g}:{side}",
+        source=found.source,
+    )
 
 
 def _rename(partial: Path, folder: Path) -> None:
@@ -194,9 +174,37 @@ def _rename(partial: Path, folder: Path) -> None:
             raise
 
 
-def _encoded(tokenizer: Tokenizer, texts: Sequence[str]) -> Iterator[list[int]]:
-    for start in range(0, len(texts), CHUNK):
-        yield from tokenizer.encode(texts[start : start + CHUNK])
+def encode(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[list[int]]:
+    """The ids of each text; long ones are cut at white space, which changes nothing."""
+    batch: list[list[str]] = []
+    size = 0
+    for text in texts:
+        batch.append(_pieces(text))
+        size += len(text)
+        if size >= CHUNK:
+            yield from _encode_batch(tokenizer, batch)
+            batch, size = [], 0
+    yield from _encode_batch(tokenizer, batch)
+
+
+def _encode_batch(tokenizer: Tokenizer, batch: Sequence[list[str]]) -> Iterator[list[int]]:
+    ids = iter(tokenizer.encode([piece for pieces in batch for piece in pieces]))
+    for pieces in batch:
+        document = next(ids)
+        for _ in pieces[1:]:
+            document += next(ids)
+        yield document
+
+
+def _pieces(text: str) -> list[str]:
+    """A word of more than `PIECE` characters is cut too: to a tokenizer it is [UNK] in any case."""
+    pieces = []
+    while len(text) > PIECE:
+        cut = max(text.rfind(" ", 1, PIECE), text.rfind("\n", 1, PIECE))
+        cut = PIECE if cut < 0 else cut
+        pieces.append(text[:cut])
+        text = text[cut:]
+    return [*pieces, text]
 
 
 def _cache_name(settings: TextSettings) -> str:

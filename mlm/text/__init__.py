@@ -9,7 +9,7 @@
     ids = tokenizer.encode(corpus.documents)
 """
 
-from mlm.text.corpus import Corpus, corpus_identity, is_held_out, read_corpus
+from mlm.text.corpus import Corpus, corpus_identity, is_held_out, read_corpus, stream_corpus
 from mlm.text.files import Reading
 from mlm.text.tokenizer import SpecialTokens, Tokenizer, load_tokenizer
 from mlm.text.wordpiece import train_tokenizer
@@ -23,5 +23,6 @@ __all__ = [
     "is_held_out",
     "load_tokenizer",
     "read_corpus",
+    "stream_corpus",
     "train_tokenizer",
 ]

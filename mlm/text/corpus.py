@@ -9,7 +9,7 @@ import os
 import platform
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -32,30 +32,49 @@ class Corpus:
 
 
 def read_corpus(source: str, reading: Reading | None = None) -> Corpus:
+    """All documents of `source` at once, for text that fits into memory: see `stream_corpus`."""
+    counts, origin = Counter(), {}
+    documents = tuple(stream_corpus(source, reading or Reading(), counts, origin))
+    origin |= {"documents": len(documents), "characters": sum(map(len, documents))}
+    origin |= {"replaced_characters": counts["replaced"]}
+    return Corpus(source, documents, _fingerprint(documents), origin)
+
+
+def stream_corpus(
+    source: str, reading: Reading, counts: Counter, origin: dict | None = None
+) -> Iterator[str]:
     """The documents of `source`: `builtin:python_docs`, or files, folders and globs of text.
 
     Several names are separated by commas and read in that order. `reading` says what a document is
     and what happens to bytes that are no text; the builtin has its own documents. Lines end with
     \\n or \\r\\n; a byte order mark is dropped, and so is white space around a document.
 
+    Args:
+      source: the names.
+      reading: see `Reading`.
+      counts: `counts["replaced"]` grows by the characters that stand for bytes that are no text.
+      origin: filled with facts for people: files and their sizes, or the Python version.
+
     Raises:
-      DataError: for a file that is missing, damaged or not text, for an unknown builtin, and when
-        there is not a single document.
+      DataError: for a file that is missing, damaged or not text, for an unknown builtin, and at
+        the end when there was not a single document.
       ConfigError: for an unknown rule.
     """
-    reading = reading or Reading()
+    origin = {} if origin is None else origin
     _check_rules(reading)
     if _is_builtin(source):
-        documents, origin = python_docs(), _python_origin()
+        origin |= _python_origin()
+        documents = iter(python_docs())
     else:
-        documents, origin = _read_files(find_files(source), reading)
-    if not documents:
+        documents = _read_files(find_files(source), reading, counts, origin)
+    first = next(documents, None)
+    if first is None:
         raise DataError(
             f"corpus {source!r} has no document, only white space; write text into it or set "
             f"data.corpus to another file or to {PYTHON_DOCS}"
         )
-    origin |= {"documents": len(documents), "characters": sum(map(len, documents))}
-    return Corpus(source, tuple(documents), _fingerprint(documents), origin)
+    yield first
+    yield from documents
 
 
 def corpus_identity(source: str, reading: Reading | None = None) -> str:
@@ -107,15 +126,16 @@ def _is_builtin(source: str) -> bool:
     return source == PYTHON_DOCS
 
 
-def _read_files(paths: Sequence[Path], reading: Reading) -> tuple[list[str], dict]:
-    documents, files, counts = [], [], Counter()
+def _read_files(
+    paths: Sequence[Path], reading: Reading, counts: Counter, origin: dict
+) -> Iterator[str]:
+    origin["files"] = []
     for path in paths:
         before = _state(path)
-        documents += read_documents(path, reading, counts)
+        yield from read_documents(path, reading, counts)
         if _state(path) != before:
             raise DataError(f"{path} changed while it was read; start again when it is complete")
-        files.append({"path": str(path), "bytes": before[0]})
-    return documents, {"files": files, "replaced_characters": counts["replaced"]}
+        origin["files"].append({"path": str(path), "bytes": before[0]})
 
 
 def _state(path: Path) -> tuple[int, int]:

@@ -92,7 +92,8 @@ def test_evaluation_text_of_its_own(settings, tmp_path):
     given = dataclasses.replace(settings, heldout_corpus=str(own))
     text = prepare(given, cache_dir=tmp_path, say=str)
     assert (text.train.documents, text.heldout.documents) == (600, 2)
-    assert json.loads((text.folder / "prepared.json").read_text())["heldout"]["documents"] == 2
+    source = json.loads((text.folder / "prepared.json").read_text())
+    assert source["heldout"]["files"][0]["path"] == source["heldout_corpus"] == str(own)
     own.write_text("Another one.")
     assert prepare(given, cache_dir=tmp_path, say=str).folder != text.folder
 
