@@ -90,9 +90,8 @@ def scan(settings: TextSettings) -> Scan:
     digest = hashlib.sha256()
     for side, text in read_sides(settings, counts, origins):
         content = text.encode()
-        digest.update(
-            b"%s %d:" % (side.encode(), len(content))
-        )  # tells ["ab", "c"] and ["a", "bc"]
+        # The length tells ["ab", "c"] from ["a", "bc"].
+        digest.update(b"%s %d:" % (side.encode(), len(content)))
         digest.update(content)
         documents[side] += 1
         characters[side] += len(text)
@@ -102,13 +101,14 @@ def scan(settings: TextSettings) -> Scan:
             kept.append((side, text))
         else:
             kept.clear()
-    source = {"corpus": settings.corpus, "text": digest.hexdigest(), **origins[settings.corpus]}
+    fingerprint = digest.hexdigest()
+    source = {"corpus": settings.corpus, "text": fingerprint, **origins[settings.corpus]}
     if settings.heldout_corpus:
         source["heldout_corpus"] = settings.heldout_corpus
         source["heldout"] = origins[settings.heldout_corpus]
     source |= {"documents": documents.total(), "characters": characters.total()}
     source |= {"duplicates": counts["duplicates"], "replaced_characters": counts["replaced"]}
-    return Scan(documents, characters, sample.texts, kept or None, digest.hexdigest(), source)
+    return Scan(documents, characters, sample.texts, kept or None, fingerprint, source)
 
 
 class _Sample:
