@@ -39,7 +39,7 @@ def prepare(argv: Sequence[str]) -> None:
 
         print(*inspect_text(text), sep="\n")
         return
-    for name, store in (("train", text.train), ("heldout", text.heldout)):
+    for name, store in text.stores.items():
         print(f"{name}: {store.documents:,} documents, {store.token_count:,} tokens")
     print(f"vocabulary {text.tokenizer.vocabulary_size:,}, tokenizer {text.tokenizer.hash[:12]}")
     print(f"prepared text: {text.folder}")
@@ -60,7 +60,7 @@ def store(argv: Sequence[str]) -> None:
     if args.action == "inspect":
         print(*inspect_text(text), sep="\n")
         return
-    for part in (text.train, text.heldout):
+    for part in text.stores.values():
         verify_store(part)
         print(f"{part.path}: as it was written, {part.tokens.nbytes:,} bytes of tokens")
 

@@ -9,7 +9,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
-from mlm.text import Reading, is_held_out, stream_corpus
+from mlm.text import Reading, add_to_fingerprint, is_held_out, stream_corpus
 
 TRAIN, HELDOUT = "train", "heldout"
 KEPT = 50_000_000  # characters of text that are kept in memory
@@ -56,23 +56,21 @@ class Scan:
     source: dict
 
 
-def read_sides(
-    settings: TextSettings, counts: Counter, origins: dict | None = None
-) -> Iterator[tuple[str, str]]:
+def read_sides(settings: TextSettings, counts: Counter, origins: dict) -> Iterator[tuple[str, str]]:
     """(side, document) of all text, the held-out files first.
 
     Args:
       settings: where from, and how it is shared.
       counts: grows by the "duplicates" left out and the characters "replaced".
-      origins: filled with what is known of each corpus once it was read.
+      origins: filled with what is known of each corpus by the time it has been read.
     """
     seen: set[bytes] = set()
     corpora = [(settings.corpus, None)]
     if settings.heldout_corpus:  # first, so that no equal document is trained on
         corpora = [(settings.heldout_corpus, HELDOUT), (settings.corpus, TRAIN)]
     for corpus, side in corpora:
-        origin = {} if origins is None else origins.setdefault(corpus, {})
-        for text in stream_corpus(corpus, settings.reading, counts, origin):
+        origins[corpus] = {}
+        for text in stream_corpus(corpus, settings.reading, counts, origins[corpus]):
             if settings.drop_duplicates:
                 digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
                 if digest in seen:
@@ -89,10 +87,8 @@ def scan(settings: TextSettings) -> Scan:
     sample, kept = _Sample(settings.tokenizer_sample), []
     digest = hashlib.sha256()
     for side, text in read_sides(settings, counts, origins):
-        content = text.encode()
-        # The length tells ["ab", "c"] from ["a", "bc"].
-        digest.update(b"%s %d:" % (side.encode(), len(content)))
-        digest.update(content)
+        digest.update(side.encode() + b" ")
+        add_to_fingerprint(digest, text)
         documents[side] += 1
         characters[side] += len(text)
         if side == TRAIN and not settings.tokenizer:
@@ -119,17 +115,23 @@ class _Sample:
     """
 
     def __init__(self, limit: int):
-        self.limit, self.size, self.bound, self.texts = limit, 0, 1 << 64, []
+        self.limit, self.size, self.bound = limit, 0, 1 << 64
+        self.hashed: list[tuple[int, str]] = []
+
+    @property
+    def texts(self) -> list[str]:
+        return [text for _, text in self.hashed]
 
     def add(self, text: str) -> None:
-        if _sample_hash(text) >= self.bound:
+        number = _sample_hash(text)
+        if number >= self.bound:
             return
-        self.texts.append(text)
+        self.hashed.append((number, text))
         self.size += len(text)
-        while self.size > self.limit and len(self.texts) > 1:
+        while self.size > self.limit and len(self.hashed) > 1:
             self.bound //= 2
-            self.texts = [t for t in self.texts if _sample_hash(t) < self.bound]
-            self.size = sum(map(len, self.texts))
+            self.hashed = [(n, t) for n, t in self.hashed if n < self.bound]
+            self.size = sum(len(t) for _, t in self.hashed)
 
 
 def _sample_hash(text: str) -> int:

@@ -22,10 +22,11 @@ def inspect_text(text: PreparedText) -> list[str]:
     lines.append(
         f"tokenizer {text.tokenizer.hash[:12]}, vocabulary {text.tokenizer.vocabulary_size:,}"
     )
-    for name, store in (("train", text.train), ("heldout", text.heldout)):
+    counts = {name: token_counts(store) for name, store in text.stores.items()}
+    for name, store in text.stores.items():
         lines += ["", f"{name}: {store.documents:,} documents, {store.token_count:,} tokens"]
-        lines += [f"  {line}" for line in _statistics(store, text.tokenizer)]
-    share = unknown_share(text.train, text.tokenizer)
+        lines += [f"  {line}" for line in _statistics(store, counts[name], text.tokenizer)]
+    share = unknown_share(counts["train"], text.tokenizer)
     if share > UNKNOWN_WARNING:
         lines += [
             "",
@@ -34,9 +35,9 @@ def inspect_text(text: PreparedText) -> list[str]:
     return lines
 
 
-def unknown_share(store: TokenStore, tokenizer: Tokenizer) -> float:
-    """The share of [UNK] among the tokens of a store."""
-    return float(token_counts(store)[tokenizer.special.unk] / store.token_count)
+def unknown_share(counts: np.ndarray, tokenizer: Tokenizer) -> float:
+    """The share of [UNK] among tokens of which each id occurs so often: int64[V]."""
+    return float(counts[tokenizer.special.unk] / counts.sum())
 
 
 def _origin(source: Mapping) -> list[str]:
@@ -50,15 +51,14 @@ def _origin(source: Mapping) -> list[str]:
     return lines
 
 
-def _statistics(store: TokenStore, tokenizer: Tokenizer) -> list[str]:
-    counts = token_counts(store)
+def _statistics(store: TokenStore, counts: np.ndarray, tokenizer: Tokenizer) -> list[str]:
     lengths = np.diff(store.doc_ends, prepend=0)
     found = np.percentile(lengths, list(QUANTILES.values()), method="nearest")
     quantiles = "  ".join(f"{name} {n:,}" for name, n in zip(QUANTILES, found, strict=True))
     most = " ".join(tokenizer.token(int(i)) for i in np.argsort(-counts, kind="stable")[:10])
     return [
         f"tokens per document: {quantiles}",
-        f"[UNK]: {unknown_share(store, tokenizer):.3%}   ids in use: {np.count_nonzero(counts):,}",
+        f"[UNK]: {unknown_share(counts, tokenizer):.3%}   ids in use: {np.count_nonzero(counts):,}",
         f"most frequent: {most}",
         *(_useful_shares(store, tokenizer, length) for length in LENGTHS),
     ]

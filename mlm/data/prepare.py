@@ -51,6 +51,10 @@ class PreparedText:
     train: TokenStore
     heldout: TokenStore
 
+    @property
+    def stores(self) -> dict[str, TokenStore]:
+        return {TRAIN: self.train, HELDOUT: self.heldout}
+
 
 def default_cache_dir() -> Path:
     """The user's cache directory for this project (`XDG_CACHE_HOME`, else `~/.cache`)."""
@@ -155,7 +159,7 @@ def _check_sides(settings: TextSettings, found: Scan) -> None:
 
 
 def _write_side(settings, side, found: Scan, tokenizer: Tokenizer, path: Path, say) -> None:
-    texts = (text for at, text in found.kept or read_sides(settings, Counter()) if at == side)
+    texts = (text for at, text in found.kept or read_sides(settings, Counter(), {}) if at == side)
     write_store(
         path,
         encode(tokenizer, with_progress(texts, found.characters[side], say)),

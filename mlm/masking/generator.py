@@ -113,7 +113,7 @@ class MaskedLMMaskGenerator:
         return _as_dict(sequences.restore_ids(token_ids), *slots)
 
     def get_config(self) -> dict[str, Any]:
-        """The arguments of the constructor, as plain values."""
+        """The arguments of the constructor, as they were given."""
         return dataclasses.asdict(self)
 
     @classmethod

@@ -9,7 +9,14 @@
     ids = tokenizer.encode(corpus.documents)
 """
 
-from mlm.text.corpus import Corpus, corpus_identity, is_held_out, read_corpus, stream_corpus
+from mlm.text.corpus import (
+    Corpus,
+    add_to_fingerprint,
+    corpus_identity,
+    is_held_out,
+    read_corpus,
+    stream_corpus,
+)
 from mlm.text.files import Reading
 from mlm.text.tokenizer import SpecialTokens, Tokenizer, load_tokenizer
 from mlm.text.wordpiece import train_tokenizer
@@ -19,6 +26,7 @@ __all__ = [
     "Reading",
     "SpecialTokens",
     "Tokenizer",
+    "add_to_fingerprint",
     "corpus_identity",
     "is_held_out",
     "load_tokenizer",

@@ -40,9 +40,7 @@ def read_corpus(source: str, reading: Reading | None = None) -> Corpus:
     return Corpus(source, documents, _fingerprint(documents), origin)
 
 
-def stream_corpus(
-    source: str, reading: Reading, counts: Counter, origin: dict | None = None
-) -> Iterator[str]:
+def stream_corpus(source: str, reading: Reading, counts: Counter, origin: dict) -> Iterator[str]:
     """The documents of `source`: `builtin:python_docs`, or files, folders and globs of text.
 
     Several names are separated by commas and read in that order. `reading` says what a document is
@@ -60,7 +58,6 @@ def stream_corpus(
         the end when there was not a single document.
       ConfigError: for an unknown rule.
     """
-    origin = {} if origin is None else origin
     _check_rules(reading)
     if _is_builtin(source):
         origin |= _python_origin()
@@ -147,10 +144,15 @@ def _state(path: Path) -> tuple[int, int]:
 def _fingerprint(documents: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for text in documents:
-        content = text.encode("utf-8")
-        digest.update(b"%d:" % len(content))  # the length tells ["ab", "c"] from ["a", "bc"]
-        digest.update(content)
+        add_to_fingerprint(digest, text)
     return digest.hexdigest()
+
+
+def add_to_fingerprint(digest, text: str) -> None:
+    """Feeds a hash with one document and its length, which tells ["ab", "c"] from ["a", "bc"]."""
+    content = text.encode()
+    digest.update(b"%d:" % len(content))
+    digest.update(content)
 
 
 def _python_origin() -> dict:

@@ -99,7 +99,7 @@ def read_documents(path: Path, reading: Reading, counts: Counter) -> Iterator[st
       counts: `counts["replaced"]` grows by the characters that stand for bytes that are no text.
 
     Raises:
-      DataError: the file is missing, damaged, no text, or has changed while it was read.
+      DataError: the file is missing, damaged or no text.
     """
     lines = _lines(path, reading, counts)
     if kind_of(path) == JSONL:
@@ -180,17 +180,21 @@ def _decode(line: bytes, reading: Reading, counts: Counter, path: Path, number: 
     try:
         text = line.decode("utf-8")
     except UnicodeDecodeError as error:
-        raise DataError(
-            f"{path} is not UTF-8: byte 0x{line[error.start]:02x} in line {number}; convert the "
-            "file first, for example with iconv -f latin1 -t utf-8, or say "
-            "data.on_bad_bytes=replace"
-        ) from error
+        raise not_utf8(path, error, number, ", or say data.on_bad_bytes=replace") from error
     if "\0" in text:
         raise DataError(
             f"{path} has a NUL byte in line {number}; is it text? iconv -f utf-16 -t utf-8 "
             "converts UTF-16, data.on_bad_bytes=replace keeps the rest"
         )
     return text
+
+
+def not_utf8(path: Path, error: UnicodeDecodeError, line: int, or_else: str = "") -> DataError:
+    """The complaint about a byte, which names the file and the line."""
+    return DataError(
+        f"{path} is not UTF-8: byte 0x{error.object[error.start]:02x} in line {line}; convert the "
+        f"file first, for example with iconv -f latin1 -t utf-8{or_else}"
+    )
 
 
 def open_file(path: Path) -> BinaryIO:

@@ -17,6 +17,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from mlm.errors import DataError
+from mlm.text.files import not_utf8
 
 
 @dataclass(frozen=True)
@@ -233,8 +234,4 @@ def _decode_utf8(content: bytes, path: Path) -> str:
     except UnicodeDecodeError as error:
         # `error.object` has no byte order mark in front, unlike `content`.
         line = error.object.count(b"\n", 0, error.start) + 1
-        byte = error.object[error.start]
-        raise DataError(
-            f"{path} is not UTF-8: byte 0x{byte:02x} in line {line}; convert the file first, for "
-            "example with iconv -f latin1 -t utf-8"
-        ) from error
+        raise not_utf8(path, error, line) from error

@@ -24,7 +24,7 @@ def settings(tmp_path):
 
 
 def test_each_document_stands_on_one_side(settings):
-    sides = list(read_sides(settings, Counter()))
+    sides = list(read_sides(settings, Counter(), {}))
     assert [text for _, text in sides] == LINES
     found = scan(settings)
     assert found.kept == sides and found.documents == Counter(side for side, _ in sides)

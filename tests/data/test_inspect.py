@@ -3,6 +3,7 @@
 import pytest
 
 from mlm.__main__ import main
+from mlm.data import token_counts
 from mlm.data.inspect import inspect_text, unknown_share
 from mlm.data.prepare import TextSettings, prepare
 from mlm.errors import ConfigError, DataError
@@ -44,7 +45,7 @@ def test_an_unsuited_tokenizer_is_told(text, tmp_path):
         **SETTINGS,
     )
     other = prepare(settings, cache_dir=tmp_path, say=str)
-    share = unknown_share(other.train, other.tokenizer)
+    share = unknown_share(token_counts(other.train), other.tokenizer)
     assert share > 0.2
     assert f"warning: {share:.1%} of the tokens are [UNK]" in inspect_text(other)[-1]
 

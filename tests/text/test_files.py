@@ -2,18 +2,12 @@
 
 import gzip
 import json
-import sys
 from collections import Counter
 
 import pytest
 
 from mlm.errors import DataError
-from mlm.text.files import Reading, find_files, read_documents
-
-if sys.version_info >= (3, 14):
-    from compression import zstd
-else:
-    from backports import zstd
+from mlm.text.files import Reading, find_files, read_documents, zstd
 
 REPLACE = Reading(on_bad_bytes="replace")
 
