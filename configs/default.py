@@ -19,21 +19,27 @@ def get_config() -> ConfigDict:
     config.seed = 0  # initialisation, data order, dropout and training masks follow from it
 
     config.data = ConfigDict()
-    config.data.corpus = "builtin:python_docs"  # or files, folders and globs, between commas
+    config.data.corpus = "builtin:python_docs"  # or files, folders, globs, ..., between commas
+    config.data.source = ""  # 'module:function' that yields documents, instead of the corpus
     config.data.document = "paragraph"  # of text: 'paragraph' (blank lines), 'line' or 'file'
-    config.data.field = "text"  # of a .jsonl file, where each object holds its document
+    config.data.field = "text"  # of .jsonl, .parquet and datasets; of 'a,b' the first there is
     config.data.on_bad_bytes = "error"  # or 'replace': what is not UTF-8, by U+FFFD and counted
     config.data.heldout_fraction = 0.05  # share of documents kept for evaluation, chosen by hash
     config.data.heldout_corpus = ""  # evaluation text of its own, instead of that fraction
     config.data.drop_duplicates = False  # leave out documents that were there before
-    config.data.tokenizer = ""  # vocab.txt or tokenizer.json; empty: WordPiece trained on the text
+    config.data.tokenizer = ""  # a file or a checkpoint's folder; empty: trained on the text
     config.data.vocabulary_size = 8192  # of a trained tokenizer
     config.data.tokenizer_sample = 50_000_000  # characters it is trained on, chosen by hash
     config.data.lowercase = True  # of a trained tokenizer, or of vocab.txt
-    config.data.store = ""  # folder written by `python -m mlm prepare --out`; empty: corpus above
+    config.data.store = ""  # folder or URL of what `python -m mlm prepare --out` wrote
     config.data.cache_dir = ""  # for stores and packing plans; empty: the user's cache directory
     config.data.rows = "packed"  # 'packed', 'blocks' or 'document'
     config.data.length = 128  # L, tokens per row
+    config.data.overlap = 0  # tokens that a piece of a long document repeats from the one before
+    config.data.shares = ()  # of an epoch's rows, a number for each name in the corpus
+    config.data.temperature = 1.0  # T, instead: shares in proportion to rows ** (1 / T)
+    config.data.curriculum = "none"  # 'length', 'rarity': first visits go from easy rows to hard
+    config.data.curriculum_visits = 1  # how often each row is visited so
 
     config.masking = ConfigDict()
     config.masking.rate = 0.15  # share of selectable tokens that are predicted

@@ -8,9 +8,11 @@ from mlm.cli import Parser, parse_with_config, run_command
 from mlm.errors import ConfigError
 
 COMMANDS = (
-    "commands: prepare (text files -> a token store), store (inspect or verify one); "
+    "commands: prepare (text files -> a token store), store (inspect or verify one), tokenizer "
+    "(train, show or compare); "
     "python -m mlm COMMAND --help"
 )
+TOKENIZER = "tokenizer.json, vocab.txt (read as uncased) or a folder with one of them"
 
 
 def main(argv: Sequence[str]) -> None:
@@ -20,6 +22,8 @@ def main(argv: Sequence[str]) -> None:
         prepare(argv[1:])
     elif argv[0] == "store":
         store(argv[1:])
+    elif argv[0] == "tokenizer":
+        tokenizer(argv[1:])
     else:
         raise ConfigError(f"there is no command {argv[0]!r}; {COMMANDS}")
 
@@ -31,11 +35,11 @@ def prepare(argv: Sequence[str]) -> None:
     parser.add_argument("--stats", action="store_true", help="print what `store inspect` prints")
     args, config = parse_with_config(parser, argv)
 
-    from mlm.experiment import prepare_text
+    from mlm.input import prepare_text
 
     text = prepare_text(config, folder=args.out)
     if args.stats:
-        from mlm.data.inspect import inspect_text
+        from mlm.preparing import inspect_text
 
         print(*inspect_text(text), sep="\n")
         return
@@ -49,20 +53,97 @@ def store(argv: Sequence[str]) -> None:
     """Prints what a prepared folder holds, or reads all of it and compares checksums."""
     parser = Parser(prog="python -m mlm store", description=store.__doc__)
     parser.add_argument("action", choices=("inspect", "verify"))
-    parser.add_argument("folder", type=Path, help="what prepare wrote, or a store in it")
+    parser.add_argument("folder", help="what prepare wrote, or a store in it; may be a URL")
     args = parser.parse_args(argv)
 
     from mlm.data import verify_store
-    from mlm.data.inspect import inspect_text, prepared_folder
-    from mlm.data.prepare import open_prepared
+    from mlm.preparing import (
+        default_cache_dir,
+        inspect_text,
+        local_folder,
+        open_prepared,
+        prepared_folder,
+    )
 
-    text = open_prepared(prepared_folder(args.folder))
+    folder = local_folder(args.folder, cache_dir=default_cache_dir())
+    text = open_prepared(prepared_folder(folder))
     if args.action == "inspect":
         print(*inspect_text(text), sep="\n")
         return
     for part in text.stores.values():
         verify_store(part)
         print(f"{part.path}: as it was written, {part.tokens.nbytes:,} bytes of tokens")
+
+
+def tokenizer(argv: Sequence[str]) -> None:
+    """Trains a tokenizer without preparing text, shows one, or compares several."""
+    actions = {"train": train_tokenizer, "show": show_tokenizer, "compare": compare_tokenizers}
+    parser = Parser(
+        prog="python -m mlm tokenizer",
+        description=tokenizer.__doc__,
+        epilog="python -m mlm tokenizer ACTION --help tells the arguments of one",
+    )
+    parser.add_argument("action", choices=tuple(actions))
+    args = parser.parse_args(argv[:1])
+    actions[args.action](argv[1:])
+
+
+def train_tokenizer(argv: Sequence[str]) -> None:
+    """Trains the WordPiece vocabulary that prepare would train on a config's text."""
+    parser = Parser(prog="python -m mlm tokenizer train", description=train_tokenizer.__doc__)
+    parser.add_argument("--out", type=Path, required=True, help="new file for data.tokenizer")
+    args, config = parse_with_config(parser, argv)
+    if config.data.store:
+        raise ConfigError(
+            f"data.store {config.data.store} is prepared already, by the tokenizer in it; leave "
+            "data.store empty"
+        )
+
+    from mlm.input import text_settings
+    from mlm.preparing import train_vocabulary
+
+    trained = train_vocabulary(text_settings(config), args.out)
+    print(f"vocabulary {trained.vocabulary_size:,}, tokenizer {trained.hash[:12]}")
+    print(f"to train or prepare with it: --config.data.tokenizer={args.out}")
+
+
+def show_tokenizer(argv: Sequence[str]) -> None:
+    """Prints what a tokenizer is, and the pieces and ids of texts."""
+    parser = Parser(prog="python -m mlm tokenizer show", description=show_tokenizer.__doc__)
+    parser.add_argument("path", type=Path, help=TOKENIZER)
+    parser.add_argument("texts", nargs="*", help="what to cut; [MASK] is the mask token in it")
+    args = parser.parse_args(argv)
+
+    from mlm.text import load_tokenizer
+    from mlm.text.show import describe, show_texts
+
+    loaded = load_tokenizer(args.path)
+    print(*describe(loaded), *show_texts(loaded, args.texts), sep="\n")
+
+
+def compare_tokenizers(argv: Sequence[str]) -> None:
+    """Prints what several tokenizers make of texts, or what their vocabularies share."""
+    parser = Parser(prog="python -m mlm tokenizer compare", description=compare_tokenizers.__doc__)
+    parser.add_argument("paths", nargs="+", help=f"{TOKENIZER}; one is enough with --text")
+    parser.add_argument("--text", help="files, folders and globs, as in data.corpus")
+    parser.add_argument("--field", default="text", help="where .jsonl has its text: data.field")
+    args = parser.parse_args(argv)
+    if args.text is None and len(args.paths) < 2:
+        raise ConfigError("one tokenizer alone has nothing to compare; name two, or give --text")
+
+    from mlm.console import make_console
+    from mlm.text import Reading, compare, load_tokenizer
+    from mlm.text.show import kind
+
+    loaded = [load_tokenizer(path) for path in args.paths]
+    for i, (path, one) in enumerate(zip(args.paths, loaded, strict=True)):
+        print(f"{compare.letter(i)}: {path}, vocabulary {one.vocabulary_size:,}, {kind(one)}")
+    if args.text is None:
+        print(*compare.shared_pieces(loaded), sep="\n")
+        return
+    measures = compare.compare_texts(args.text, loaded, Reading(field=args.field))
+    make_console().print(compare.comparison_table(measures))
+    print(*compare.NOTES, *compare.warnings(measures), sep="\n")
 
 
 if __name__ == "__main__":

@@ -6,11 +6,12 @@ import platform
 from importlib.metadata import version
 
 import jax
+import numpy as np
 from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from mlm.data import useful_share
+from mlm.data import epoch_counts, useful_share
 from mlm.experiment import Experiment
 from mlm.models import create_abstract
 
@@ -48,7 +49,24 @@ def print_experiment(console: Console, exp: Experiment) -> None:
         f"{useful_share(exp.rows):.3f} of their slots hold text; "
         f"{epochs:.1f} epochs in {exp.run.total_steps:,} steps"
     )
+    for line in source_lines(exp):
+        console.print(line)
     console.print(parameter_table(create_abstract(exp.model)[1]))
+
+
+def source_lines(exp: Experiment) -> list[str]:
+    """What an epoch takes of each source, a line for each if they have shares."""
+    shares, temperature = (exp.run.config[f"data.{n}"] for n in ("shares", "temperature"))
+    counts = epoch_counts(exp.rows, shares=shares, temperature=temperature)
+    if counts is None:
+        return []
+    sizes = np.diff(exp.rows.bounds)
+    sources = zip(exp.text.train.sources, counts, sizes, strict=True)
+    return [
+        f"     {source['name']}: {count / counts.sum():.4f} of an epoch, {count:,} of its {size:,} "
+        f"rows ({count / max(size, 1):.2f} visits)"
+        for source, count, size in sources
+    ]
 
 
 def parameter_table(params: dict) -> Table:

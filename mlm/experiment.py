@@ -7,8 +7,7 @@ Below this file no function sees a config: values and small frozen dataclasses g
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Callable, Iterable, Iterator
 
 import jax
 import numpy as np
@@ -17,15 +16,16 @@ from ml_collections import ConfigDict
 
 from mlm import models
 from mlm.config import STANDARD_RATE, duration, flat, mask_slots
-from mlm.data import Rows, locate, make_batch_at, make_rows, read_rows, token_counts
-from mlm.data.prepare import PreparedText, TextSettings, default_cache_dir, open_prepared, prepare
+from mlm.data import Rows, locate, read_rows, token_counts
 from mlm.errors import ConfigError
 from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
 from mlm.evaluation.frozen import EvalRows, make_evaluate, unigram_log_probs
+from mlm.input import batch_function, heldout_rows, prepare_text, training_rows
 from mlm.masking import MaskingSpec, mask_tokens, required_slots, row_keys
 from mlm.masking.transform import selectable_positions
+from mlm.preparing import PreparedText
 from mlm.rules import validate
-from mlm.text import Tokenizer, load_tokenizer
+from mlm.text import Tokenizer
 from mlm.training.loop import Run
 from mlm.training.optimizer import OptimizerSettings, make_optimizer, make_schedule
 from mlm.training.sharding import by_row, make_mesh, put_batch, replicated
@@ -60,8 +60,14 @@ class Experiment:
         return self.text.tokenizer
 
 
-def build(config: ConfigDict, *, say: Callable = print) -> Experiment:
+def build(
+    config: ConfigDict, *, documents: Iterable[str] | None = None, say: Callable = print
+) -> Experiment:
     """The experiment that a config describes; prepares its text if need be.
+
+    Args:
+      documents: anything that yields texts, in place of `data.corpus`.
+      say: called with a line on what is being done.
 
     Raises:
       ConfigError: the config cannot work, or the optimizer does not take its arguments.
@@ -70,19 +76,17 @@ def build(config: ConfigDict, *, say: Callable = print) -> Experiment:
     validate(config)
     mesh = make_mesh()
 
-    text = prepare_text(config, say=say)
+    text = prepare_text(config, documents=documents, say=say)
     for prompt in config.eval.fill:  # found now rather than at the end of the run
         check_prompt(text.tokenizer, prompt, config.model.max_length)
-    cut = functools.partial(make_rows, special=text.tokenizer.special, cache_dir=_cache_dir(config))
-    rows = cut(text.train, mode=config.data.rows, length=config.data.length)
-    heldout_rows = cut(text.heldout, mode="document", length=config.eval.length)
+    rows, held_out = training_rows(config, text), heldout_rows(config, text)
 
     model = model_config(config, text.tokenizer.vocabulary_size)
     apply = functools.partial(models.apply, models.create_abstract(model)[0])
     fill = make_fill_mask(apply, text.tokenizer, length=config.model.max_length)
-    evaluate = _make_evaluate(config, text, heldout_rows, apply, mesh)
+    evaluate = _make_evaluate(config, text, held_out, apply, mesh)
     run = _make_run(config, text.tokenizer, rows, model, apply, evaluate, mesh)
-    return Experiment(text, rows, heldout_rows, model, apply, fill, mesh, run)
+    return Experiment(text, rows, held_out, model, apply, fill, mesh, run)
 
 
 def _make_run(config, tokenizer, rows, model, apply, evaluate, mesh) -> Run:
@@ -111,10 +115,9 @@ def _make_run(config, tokenizer, rows, model, apply, evaluate, mesh) -> Run:
     return Run(
         init_state=lambda: init_state(init_key),
         step=step,
-        batch_at=make_batch_at(
+        batch_at=batch_function(
+            config,
             rows,
-            seed=config.seed,
-            batch_size=batch_size,
             process_index=jax.process_index(),
             process_count=jax.process_count(),
         ),
@@ -141,24 +144,6 @@ def check_devices(config: ConfigDict) -> None:
             f"train.batch_size {config.train.batch_size} is not divisible by {devices} devices x "
             f"train.accumulation {config.train.accumulation}; make it a multiple of {parts}"
         )
-
-
-def prepare_text(
-    config: ConfigDict, *, folder: Path | None = None, say: Callable = print
-) -> PreparedText:
-    """Tokenizer and token stores of `config.data`; raises DataError if they do not go together."""
-    data = config.data
-    if data.store:
-        if folder:
-            raise ConfigError(
-                f"data.store {data.store} is prepared already and --out {folder} would stay empty; "
-                "give one of them"
-            )
-        given = load_tokenizer(data.tokenizer, lowercase=data.lowercase) if data.tokenizer else None
-        return open_prepared(Path(data.store), tokenizer=given)
-    names = (field.name for field in dataclasses.fields(TextSettings))
-    settings = TextSettings(**{name: data[name] for name in names})
-    return prepare(settings, folder, cache_dir=_cache_dir(config), say=say)
 
 
 def model_config(config: ConfigDict, vocabulary_size: int) -> models.DistilBertConfig:
@@ -258,7 +243,3 @@ def _eval_rows(rows: Rows, size: int, batch_size: int, pad: int) -> Iterator[Eva
         }
         places = (np.pad(a, ((0, missing), (0, 0))) for a in locate(rows, indices))
         yield EvalRows(batch, *places)
-
-
-def _cache_dir(config: ConfigDict) -> Path:
-    return Path(config.data.cache_dir) if config.data.cache_dir else default_cache_dir()

@@ -11,16 +11,18 @@ from mlm.errors import ConfigError
 from mlm.masking import required_slots
 
 POSITIVE = (
-    "data.length data.vocabulary_size data.tokenizer_sample model.layers model.width model.heads "
-    "model.hidden model.max_length model.head_epsilon optimizer.learning_rate train.batch_size "
+    "data.length data.vocabulary_size data.tokenizer_sample data.temperature "
+    "data.curriculum_visits model.layers model.width model.heads model.hidden model.max_length "
+    "model.head_epsilon optimizer.learning_rate train.batch_size "
     "train.accumulation checkpoint.keep_last eval.length eval.batch_size eval.max_examples"
 ).split()
-NOT_NEGATIVE = ("optimizer.clip_norm", "checkpoint.keep_best")
+NOT_NEGATIVE = ("data.overlap", "optimizer.clip_norm", "checkpoint.keep_best")
 SEEDS = ("seed", "eval.seed")
 SHARES = ("masking.rate", "masking.mask_token_rate", "masking.random_token_rate")
 BELOW_ONE = ("model.dropout", "model.attention_dropout")
 TEXTS = (
     "data.corpus",
+    "data.source",
     "data.heldout_corpus",
     "data.field",
     "data.tokenizer",
@@ -32,6 +34,7 @@ CHOICES = {
     "data.document": ("paragraph", "line", "file"),
     "data.on_bad_bytes": ("error", "replace"),
     "data.rows": ("packed", "blocks", "document"),
+    "data.curriculum": ("none", "length", "rarity"),
     "masking.count": ("stochastic", "exact", "bernoulli"),
     "masking.random_ids": ("selectable", "vocabulary"),
     "model.dtype": ("float32", "bfloat16"),
@@ -41,6 +44,7 @@ CHOICES = {
 REQUIRED = {*POSITIVE, *NOT_NEGATIVE, *SEEDS, *SHARES, *BELOW_ONE, *TEXTS, *CHOICES}
 REQUIRED |= {"data.heldout_fraction", "data.lowercase", "masking.select_unknown", "log.tensorboard"}
 REQUIRED |= {"masking.mask_selection_length", "eval.fill", "data.drop_duplicates"}
+REQUIRED |= {"data.shares"}
 DURATIONS = (
     ("train", "total"),
     ("optimizer", "warmup"),
@@ -62,7 +66,7 @@ def validate(config: ConfigDict) -> None:
         raise ConfigError(*(f"the config lacks {m}; see configs/default.py" for m in missing))
     unknown = (n for n in sorted(names - REQUIRED) if not OTHER_FIELDS.fullmatch(n))
     problems = [unknown_field(config, name) for name in unknown]
-    problems += [p for check in (_numbers, _choices, _durations, _relations) for p in check(config)]
+    problems += [p for check in CHECKS for p in check(config)]
     if problems:
         raise ConfigError(*problems)
 
@@ -142,7 +146,33 @@ def _relations(config: ConfigDict) -> Iterable[str]:
     for text in c.eval.fill:
         if "[MASK]" not in str(text):
             yield f"eval.fill has {text!r}, without [MASK]; write [MASK] where a token is missing"
-    yield from _slots(config)
+
+
+def _mixture(config: ConfigDict) -> Iterable[str]:
+    data = config.data
+    if not all(is_number(share) and 0 <= share < math.inf for share in data.shares):
+        yield f"data.shares is {data.shares}; give numbers, 0 or more, such as (0.7, 0.3)"
+        return
+    sources = [data.source] if data.source else [n for n in data.corpus.split(",") if n.strip()]
+    if data.shares and sum(data.shares) == 0:
+        yield f"data.shares is {data.shares}; one of them must be above 0"
+    if data.shares and not data.store and len(data.shares) != len(sources):
+        yield (
+            f"data.shares has {len(data.shares)} numbers for the {len(sources)} names in "
+            f"data.corpus {data.corpus}; give one for each"
+        )
+    if data.shares and data.temperature != 1.0:
+        yield (
+            f"data.shares {data.shares} and data.temperature {data.temperature} both say how "
+            "sources are mixed; give one of them"
+        )
+    if data.overlap and data.rows == "blocks":
+        yield f"data.overlap is {data.overlap}, and 'blocks' have no pieces; use 'packed' rows"
+    elif data.overlap > max(0, data.length - 3):
+        yield (
+            f"data.overlap is {data.overlap}; a piece in rows of {data.length} has "
+            f"{data.length - 2} tokens, so it must be below that"
+        )
 
 
 def _slots(config: ConfigDict) -> Iterable[str]:
@@ -155,3 +185,6 @@ def _slots(config: ConfigDict) -> Iterable[str]:
             f"masking.mask_selection_length {slots} is too small: data.length {length} at "
             f"masking.rate {rate} needs {needed}; raise it or leave it None"
         )
+
+
+CHECKS = (_numbers, _choices, _durations, _relations, _mixture, _slots)

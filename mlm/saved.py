@@ -9,10 +9,10 @@ from ml_collections import ConfigDict
 
 from mlm import models
 from mlm.data import ORDER_VERSION
-from mlm.data.prepare import PreparedText
 from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.fill_mask import make_fill_mask
 from mlm.experiment import model_config
+from mlm.preparing import PreparedText
 from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.checkpoint import checkpoints_in
 from mlm.training.sharding import make_mesh, replicated

@@ -1,7 +1,7 @@
 """The quickstart's own text: what README and docs say of it."""
 
 from mlm.data import make_rows, useful_share
-from mlm.data.prepare import TextSettings, prepare
+from mlm.preparing import TextSettings, prepare
 
 
 def test_packed_rows_of_the_builtin_corpus_hold_little_padding(tmp_path):

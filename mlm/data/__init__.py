@@ -2,41 +2,53 @@
 
 The way through the room:
 
-    store.py       documents of token ids, written once and memory-mapped afterwards
+    store.py       documents of token ids, memory-mapped; writer.py writes them once
     packing.py     which pieces of documents share a row (best fit)
     layout.py      where every token of a row comes from, for the three row modes
     rows.py        rows of length L as dense arrays, cut from the store when they are read
     order.py       in which order a visit takes the rows, computed for any batch alone
+    mixture.py     what an epoch is made of: rows of several sources in shares
+    difficulty.py  how hard rows are, for a curriculum
+    neighbours.py  where the text of a piece goes on
     batches.py     batch k as a pure function of (seed, k), one slice per process
     prefetch.py    the same batches, made ahead of time by one thread
-
-    documents.py   text on its two sides, streamed; prepare.py makes stores of it, inspect.py looks
 
 Nothing here keeps a position or imports jax: a run that resumes at step k asks for batch k.
 """
 
 from mlm.data.batches import make_batch_at
+from mlm.data.difficulty import difficulty_stages, row_difficulty
+from mlm.data.mixture import apportion, epoch_counts, make_epoch_order
+from mlm.data.neighbours import Neighbours, make_neighbours
 from mlm.data.order import keyed_permutation, make_order, permutation
 from mlm.data.packing import ORDER_VERSION, best_fit
 from mlm.data.prefetch import prefetch
 from mlm.data.rows import MODES, Rows, locate, make_rows, read_rows, useful_share
-from mlm.data.store import TokenStore, open_store, token_counts, verify_store, write_store
+from mlm.data.store import TokenStore, open_store, token_counts, verify_store
+from mlm.data.writer import write_store
 
 __all__ = [
     "MODES",
+    "Neighbours",
     "ORDER_VERSION",
     "Rows",
     "TokenStore",
+    "apportion",
     "best_fit",
+    "difficulty_stages",
+    "epoch_counts",
     "keyed_permutation",
     "locate",
     "make_batch_at",
+    "make_epoch_order",
+    "make_neighbours",
     "make_order",
     "make_rows",
     "open_store",
     "permutation",
     "prefetch",
     "read_rows",
+    "row_difficulty",
     "token_counts",
     "useful_share",
     "verify_store",

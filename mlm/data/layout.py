@@ -4,6 +4,7 @@
 every L tokens. Both describe a batch of rows as `Spans`: contiguous runs of the store's tokens.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -58,23 +59,40 @@ class Pieces:
         return Spans(cls + 1, self.starts[pieces], length, cls, cls + slots - 1, filled)
 
 
-def cut_pieces(doc_ends: np.ndarray, row_length: int) -> Pieces:
-    """Documents cut into pieces that leave space for [CLS] and [SEP], one piece per row."""
+def cut_pieces(doc_ends: np.ndarray, row_length: int, overlap: int = 0) -> Pieces:
+    """Documents cut into pieces that leave space for [CLS] and [SEP], one piece per row.
+
+    A piece begins with the last `overlap` tokens of the piece before it in its document.
+    """
     longest = row_length - 2
+    step = longest - overlap
     doc_starts = np.concatenate([[0], doc_ends[:-1]])
-    counts = -(-(doc_ends - doc_starts) // longest)
+    counts = np.maximum(1, -(-(doc_ends - doc_starts - overlap) // step))
     within = runs(np.zeros_like(counts), counts)
-    starts = np.repeat(doc_starts, counts) + within * longest
+    starts = np.repeat(doc_starts, counts) + within * step
     lengths = np.minimum(np.repeat(doc_ends, counts) - starts, longest).astype(np.int32)
     return Pieces(row_length, starts, lengths, np.arange(len(starts) + 1))
 
 
-def pack_pieces(pieces: Pieces) -> Pieces:
-    """The same pieces, packed best-fit with their [CLS] and [SEP] into as few rows."""
-    rows = best_fit(pieces.lengths + 2, pieces.row_length)
-    order = np.argsort(rows, kind="stable")
-    bounds = np.concatenate([[0], np.cumsum(np.bincount(rows))])
-    return Pieces(pieces.row_length, pieces.starts[order], pieces.lengths[order], bounds)
+def pack_pieces(pieces: Pieces, parts: Sequence[int] = ()) -> tuple[Pieces, np.ndarray]:
+    """The same pieces, packed best-fit with their [CLS] and [SEP] into as few rows.
+
+    Args:
+      pieces: one per row.
+      parts: where the pieces of another source begin; pieces of two sources share no row.
+
+    Returns:
+      The packed rows, and int64[S + 1]: the bounds of each source's rows.
+    """
+    rows, opened = [], [0]
+    for lengths in np.split(pieces.lengths, parts):
+        rows.append(best_fit(lengths + 2, pieces.row_length) + opened[-1])
+        opened.append(int(rows[-1].max(initial=opened[-1] - 1)) + 1)
+    row = np.concatenate(rows)
+    order = np.argsort(row, kind="stable")
+    bounds = np.concatenate([[0], np.cumsum(np.bincount(row))])
+    packed = Pieces(pieces.row_length, pieces.starts[order], pieces.lengths[order], bounds)
+    return packed, np.array(opened)
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,7 +2,8 @@
 for large corpora.
 
 Up to `SORTED_ROWS` rows the order is a sort of random words, even over all orders. Above, a keyed
-permutation computes the rows of a batch alone: 100 million rows take no memory.
+permutation computes the rows of a batch alone: 100 million rows take no memory. A curriculum sorts
+the first visits once more, from easy rows to hard ones.
 """
 
 from collections.abc import Callable
@@ -10,18 +11,41 @@ from functools import lru_cache
 
 import numpy as np
 
+Order = Callable[[int, np.ndarray], np.ndarray]
+
 SORTED_ROWS = 1 << 22  # 16 MiB and half a second a visit
 # Four rounds make a Feistel network of random functions look random (Luby and Rackoff 1988);
 # these are only well mixed, so there are twice as many.
 ROUNDS = 8
 
 
-def make_order(seed: int, size: int) -> Callable[[int, np.ndarray], np.ndarray]:
-    """`order(visit, places)`: int32, the rows at these places of a visit; each row at one place."""
+def make_order(seed: int, size: int, *, keep: int = 2) -> Order:
+    """`order(visit, places)`: int32, the rows at these places of a visit; each row at one place.
+
+    Args:
+      keep: visits that are remembered, as many as a batch may straddle.
+    """
     if size > SORTED_ROWS:
         return lambda visit, places: keyed_permutation(seed, visit, size, places)
-    whole = lru_cache(maxsize=2)(lambda visit: permutation(seed, visit, size))
+    whole = lru_cache(maxsize=keep)(lambda visit: permutation(seed, visit, size))
     return lambda visit, places: whole(visit)[places]
+
+
+def easy_first(order: Order, stages: np.ndarray, visits: int, *, keep: int = 2) -> Order:
+    """`order` with its first `visits` visits sorted by stage; within a stage it stays as it is.
+
+    Args:
+      stages: uint8[R], 0 for the easiest rows, see `difficulty_stages`.
+      keep: see `make_order`.
+    """
+    places = np.arange(len(stages))
+
+    @lru_cache(maxsize=keep)
+    def whole(visit: int) -> np.ndarray:
+        rows = order(visit, places)
+        return rows[np.argsort(stages[rows], kind="stable")]
+
+    return lambda visit, at: whole(visit)[at] if visit < visits else order(visit, at)
 
 
 def permutation(seed: int, visit: int, size: int) -> np.ndarray:

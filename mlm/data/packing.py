@@ -25,7 +25,7 @@ def best_fit(lengths: np.ndarray, capacity: int) -> np.ndarray:
     """
     order = np.argsort((capacity - lengths).astype(np.min_scalar_type(capacity)), kind="stable")
     counts = np.bincount(lengths, minlength=capacity + 1)
-    open_rows, opened, placed = _OpenRows(capacity), 0, []
+    open_rows, opened, placed = _OpenRows(capacity), 0, [order[:0]]
     for length in np.flatnonzero(counts)[::-1].tolist():
         left = int(counts[length])
         while left:

@@ -36,13 +36,17 @@ class SpecialIds(Protocol):
 
 @dataclass(frozen=True, eq=False)
 class Rows:
-    """All rows of a store for one mode and length; `len(rows)` is their number."""
+    """All rows of a store for one mode and length; `len(rows)` is their number.
+
+    `bounds` int64[S + 1] tells whose they are: the rows of source s are bounds[s] to bounds[s + 1].
+    """
 
     store: TokenStore
     mode: str
     length: int
     special: SpecialIds
     layout: Pieces | Stream
+    bounds: np.ndarray
 
     def __len__(self) -> int:
         return len(self.layout)
@@ -54,18 +58,24 @@ def make_rows(
     mode: str,
     length: int,
     special: SpecialIds,
+    overlap: int = 0,
+    by_source: bool = False,
     cache_dir: str | Path | None = None,
 ) -> Rows:
     """The rows of `length` slots that `mode` makes of the store's documents.
 
-    Every token of the store stands in exactly one row. Documents of more than `length - 2` tokens
-    are cut into pieces by `packed` and `document`.
+    Every token of the store stands in exactly one row, but for those that overlap. Documents of
+    more than `length - 2` tokens are cut into pieces by `packed` and `document`.
 
     Args:
+      overlap: tokens at the end of a piece that begin the next one too; not for `blocks`.
+      by_source: `packed` puts no documents of two sources into a row, and `bounds` tells the rows
+        of each; of `blocks`, a row belongs to the source that it begins in.
       cache_dir: where the plan of `packed` is kept between runs; None plans anew each time.
 
     Raises:
-      ConfigError: an unknown mode, or a length below 3 (no space beside [CLS] and [SEP]).
+      ConfigError: an unknown mode, a length below 3 (no space beside [CLS] and [SEP]), or more
+        overlap than a piece has tokens.
     """
     if mode not in MODES:
         raise ConfigError(f"row mode {mode!r} is unknown; choose one of {', '.join(MODES)}")
@@ -73,13 +83,33 @@ def make_rows(
         raise ConfigError(
             f"row length {length} has no space for a token between [CLS] and [SEP]; give 3 or more"
         )
+    if overlap and (mode == "blocks" or not 0 < overlap < length - 2):
+        raise ConfigError(
+            f"an overlap of {overlap} tokens does not go with {mode!r} rows of {length}; choose 0 "
+            f"to {length - 3}, and 'packed' or 'document' rows"
+        )
+    borders = _borders(store) if by_source else np.array([], np.int64)
     if mode == "packed":
-        layout = _packed_layout(store, length, cache_dir)
+        layout, bounds = _packed_layout(store, length, overlap, borders, cache_dir)
     elif mode == "document":
-        layout = cut_pieces(store.doc_ends, length)
+        layout = cut_pieces(store.doc_ends, length, overlap)
+        bounds = np.searchsorted(layout.starts, _first_tokens(store, borders))
     else:
         layout = stream_documents(store.doc_ends, length)
-    return Rows(store, mode, length, special, layout)
+        bounds = -(-layout.bounds[borders] // length)
+    if mode != "packed":
+        bounds = np.concatenate([[0], bounds, [len(layout)]])
+    return Rows(store, mode, length, special, layout, bounds)
+
+
+def _borders(store: TokenStore) -> np.ndarray:
+    """The first document of each source but the first: int64[S - 1]."""
+    return np.cumsum([source["documents"] for source in store.sources], dtype=np.int64)[:-1]
+
+
+def _first_tokens(store: TokenStore, documents: np.ndarray) -> np.ndarray:
+    """Where these documents begin in the store's token stream."""
+    return np.where(documents > 0, store.doc_ends[documents - 1], 0)
 
 
 def read_rows(rows: Rows, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
@@ -147,35 +177,51 @@ def _checked_indices(rows: Rows, indices: Sequence[int] | np.ndarray) -> np.ndar
     return indices
 
 
-def _packed_layout(store: TokenStore, length: int, cache_dir: str | Path | None) -> Pieces:
+def _packed_layout(
+    store: TokenStore, length: int, overlap: int, borders: np.ndarray, cache_dir: str | Path | None
+) -> tuple[Pieces, np.ndarray]:
+    """The rows and the bounds of each source's: from the cache, or made and kept there."""
     if cache_dir is None:
-        return pack_pieces(cut_pieces(store.doc_ends, length))
+        return _pack(store, length, overlap, borders)
     identity = [store.fingerprint, store.tokenizer_hash, store.meta["doc_ends_sha256"]]
+    identity += [str(overlap), str(borders.tolist())]
     name = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
     file = Path(cache_dir) / f"packed-{length}-v{ORDER_VERSION}-{name}.npz"
-    layout = _load_plan(file, store, length)
-    if layout is None:
-        layout = pack_pieces(cut_pieces(store.doc_ends, length))
-        _save_plan(file, layout)
-    return layout
+    plan = _load_plan(file, store, length, overlap)
+    if plan is None:
+        plan = _pack(store, length, overlap, borders)
+        _save_plan(file, *plan)
+    return plan
 
 
-def _load_plan(file: Path, store: TokenStore, length: int) -> Pieces | None:
+def _pack(
+    store: TokenStore, length: int, overlap: int, borders: np.ndarray
+) -> tuple[Pieces, np.ndarray]:
+    pieces = cut_pieces(store.doc_ends, length, overlap)
+    return pack_pieces(pieces, np.searchsorted(pieces.starts, _first_tokens(store, borders)))
+
+
+def _load_plan(
+    file: Path, store: TokenStore, length: int, overlap: int
+) -> tuple[Pieces, np.ndarray] | None:
     try:
         with np.load(file) as plan:
             layout = Pieces(length, plan["starts"], plan["lengths"], plan["bounds"])
-        whole = layout.lengths.sum(dtype=np.int64) == store.token_count
-        return layout if whole and layout.bounds[-1] == len(layout.starts) else None
+            sources = plan["sources"]
+        repeated = overlap * (len(layout.starts) - store.documents)
+        whole = layout.lengths.sum(dtype=np.int64) == store.token_count + repeated
+        return (layout, sources) if whole and layout.bounds[-1] == len(layout.starts) else None
     except Exception:  # absent, cut short, not a zip file, another content: it is only a cache
         return None
 
 
-def _save_plan(file: Path, layout: Pieces) -> None:
+def _save_plan(file: Path, layout: Pieces, sources: np.ndarray) -> None:
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=file.parent, prefix=".plan-") as folder:
             partial = Path(folder) / file.name
-            np.savez(partial, starts=layout.starts, lengths=layout.lengths, bounds=layout.bounds)
+            plan = {name: getattr(layout, name) for name in ("starts", "lengths", "bounds")}
+            np.savez(partial, **plan, sources=sources)
             os.replace(partial, file)
     except OSError as error:
         warnings.warn(f"the packing plan is not cached, the run goes on: {error}", stacklevel=2)

@@ -2,26 +2,25 @@
 
 A store is a folder with `tokens.bin` (little-endian uint16, or uint32 above 65,536 ids, without
 special tokens), `doc_ends.npy` (int64[documents], exclusive ends) and `meta.json`. It is written
-once and memory-mapped afterwards; rows of any length are cut from it when they are read.
+once (`writer`) and memory-mapped afterwards, by as many processes as like; rows of any length are
+cut from it when they are read.
 """
 
-import array
+import contextlib
 import hashlib
 import json
-import os
-import tempfile
-from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from mlm.errors import DataError, OutputError
+from mlm.errors import DataError
 
 # D documents, T tokens, V vocabulary
 
-FORMAT_VERSION = 1
-_DTYPES = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
+FORMAT_VERSION = 2
+CHUNK = 1 << 24  # tokens looked at at a time
+DTYPES = {"uint16": np.dtype("<u2"), "uint32": np.dtype("<u4")}
 _META_FIELDS = {
     "dtype": str,
     "tokens": int,
@@ -31,6 +30,7 @@ _META_FIELDS = {
     "tokenizer_hash": str,
     "fingerprint": str,
     "source": dict,
+    "sources": list,
     "tokens_sha256": str,
     "doc_ends_sha256": str,
 }
@@ -65,92 +65,20 @@ class TokenStore:
     def fingerprint(self) -> str:
         return self.meta["fingerprint"]
 
-
-def write_store(
-    path: str | Path,
-    documents: Iterable[Sequence[int]],
-    *,
-    vocabulary_size: int,
-    tokenizer_hash: str,
-    fingerprint: str,
-    source: dict,
-) -> None:
-    """Writes the documents as a token store at `path`, one at a time; empty ones are dropped.
-
-    The store appears whole or not at all: it is written into a hidden folder beside `path` and
-    renamed at the end. `fingerprint` names the text (a hash of it), `source` says where it is from.
-
-    Raises:
-      DataError: an id outside the vocabulary, no tokens at all, text that cannot be read, or
-        something is at `path` already.
-      OutputError: the folder cannot be written.
-    """
-    path = Path(path)
-    if path.exists():
-        raise DataError(f"{path} exists already; remove it or choose another folder for the store")
-    labels = {"tokenizer_hash": tokenizer_hash, "fingerprint": fingerprint, "source": source}
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=f".{path.name}-") as folder:
-            partial = Path(folder) / path.name
-            partial.mkdir()
-            contents = _write_tokens(partial, documents, vocabulary_size)
-            meta = {"format_version": FORMAT_VERSION, **contents, **labels}
-            (partial / "meta.json").write_text(json.dumps(meta, indent=2) + "\n")
-            os.rename(partial, path)
-    except OSError as error:
-        raise OutputError(
-            f"the token store {path} cannot be written ({error}); free space or choose another path"
-        ) from error
+    @property
+    def sources(self) -> list[dict]:
+        """Name, documents and tokens of each source of the text, in the order of the documents."""
+        whole = {"name": "text", "documents": self.documents, "tokens": self.token_count}
+        return self.meta["sources"] or [whole]
 
 
-def _write_tokens(folder: Path, documents: Iterable[Sequence[int]], vocabulary_size: int) -> dict:
-    dtype = "uint16" if vocabulary_size <= 1 << 16 else "uint32"
-    ends, max_id, total = array.array("q"), 0, 0
-    with open(folder / "tokens.bin", "wb", buffering=1 << 20) as file:
-        for document in _read(documents):
-            if len(document) == 0:
-                continue
-            ids = _checked_ids(document, vocabulary_size)
-            file.write(ids.astype(_DTYPES[dtype]).tobytes())
-            max_id = max(max_id, int(ids.max()))
-            total += len(ids)
-            ends.append(total)
-    if not ends:
-        raise DataError("the corpus holds no tokens; check the text files that it is made from")
-    np.save(folder / "doc_ends.npy", np.frombuffer(ends, np.int64))
-    return {
-        "dtype": dtype,
-        "tokens": total,
-        "documents": len(ends),
-        "vocabulary_size": vocabulary_size,
-        "max_id": max_id,
-        "tokens_sha256": _sha256(folder / "tokens.bin"),
-        "doc_ends_sha256": _sha256(folder / "doc_ends.npy"),
-    }
+def smallest_dtype(vocabulary_size: int) -> str:
+    """The name of the dtype in which ids of a vocabulary are stored."""
+    return "uint16" if vocabulary_size <= 1 << 16 else "uint32"
 
 
-def _read(documents: Iterable[Sequence[int]]) -> Iterator[Sequence[int]]:
-    try:
-        yield from documents
-    except OSError as error:  # not a fault of the store's own folder
-        raise DataError(f"the corpus cannot be read ({error})") from error
-
-
-def _checked_ids(document: Sequence[int], vocabulary_size: int) -> np.ndarray:
-    ids = np.asarray(document)
-    if ids.dtype.kind not in "iu" or ids.ndim != 1:
-        raise DataError(f"a document must be a flat sequence of integer ids, not {ids.dtype} ids")
-    wrong = ids[(ids < 0) | (ids >= vocabulary_size)]
-    if len(wrong):
-        raise DataError(
-            f"token id {wrong[0]} is outside the vocabulary of {vocabulary_size} ids; "
-            "give the vocabulary size of the tokenizer that made the ids"
-        )
-    return ids
-
-
-def _sha256(path: Path) -> str:
+def sha256(path: Path) -> str:
+    """The hash of a file's bytes."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
@@ -158,7 +86,8 @@ def _sha256(path: Path) -> str:
 def open_store(path: str | Path, *, tokenizer_hash: str | None = None) -> TokenStore:
     """The token store at `path`, memory-mapped; with `tokenizer_hash`, only if it made the store.
 
-    Sizes and document ends are checked against the meta, contents are not: see `verify_store`.
+    Sizes and document ends are checked against the meta. All of it is read and checked once, see
+    `verify_store`, and again only when its files have another size or time.
 
     Raises:
       DataError: there is no store, it is damaged or of another format, or of another tokenizer.
@@ -172,6 +101,12 @@ def open_store(path: str | Path, *, tokenizer_hash: str | None = None) -> TokenS
             f"the token store {path} holds token id {meta['max_id']}, outside its vocabulary of "
             f"{meta['vocabulary_size']} ids; prepare the corpus again"
         )
+    if meta["dtype"] != smallest_dtype(meta["vocabulary_size"]):
+        raise DataError(
+            f"the token store {path} holds {meta['dtype']}, its vocabulary of "
+            f"{meta['vocabulary_size']} ids needs {smallest_dtype(meta['vocabulary_size'])}; "
+            "prepare the corpus again"
+        )
     if tokenizer_hash is not None and tokenizer_hash != meta["tokenizer_hash"]:
         raise DataError(
             f"the token store {path} was made by tokenizer {meta['tokenizer_hash'][:12]}, the one "
@@ -179,7 +114,11 @@ def open_store(path: str | Path, *, tokenizer_hash: str | None = None) -> TokenS
             "or use the store's tokenizer.json"
         )
     tokens = _map_tokens(path / "tokens.bin", meta)
-    return TokenStore(path, tokens, _map_doc_ends(path / "doc_ends.npy", meta), meta)
+    store = TokenStore(path, tokens, _map_doc_ends(path / "doc_ends.npy", meta), meta)
+    if not _is_checked(path):
+        verify_store(store)
+        mark_checked(path)
+    return store
 
 
 def _read_meta(path: Path) -> dict:
@@ -199,13 +138,13 @@ def _read_meta(path: Path) -> dict:
             "prepare the corpus again"
         )
     wrong = [name for name, kind in _META_FIELDS.items() if not isinstance(meta.get(name), kind)]
-    if wrong or meta["dtype"] not in _DTYPES:
+    if wrong or meta["dtype"] not in DTYPES:
         raise _damaged(file, f"no valid {', '.join(wrong or ['dtype'])}")
     return meta
 
 
 def _map_tokens(file: Path, meta: dict) -> np.memmap:
-    dtype = _DTYPES[meta["dtype"]]
+    dtype = DTYPES[meta["dtype"]]
     size = file.stat().st_size if file.is_file() else None
     if size != meta["tokens"] * dtype.itemsize:
         found = "missing" if size is None else f"{size} bytes long"
@@ -228,13 +167,48 @@ def _map_doc_ends(file: Path, meta: dict) -> np.ndarray:
 
 
 def verify_store(store: TokenStore) -> None:
-    """Reads the whole store and raises DataError, naming the file, if any byte has changed."""
+    """Reads the whole store and compares it with its checksums and its vocabulary.
+
+    Raises:
+      DataError: a byte has changed, or an id lies outside the vocabulary; the file is named.
+    """
+    _check_ids(store)
     for name, field in (("tokens.bin", "tokens_sha256"), ("doc_ends.npy", "doc_ends_sha256")):
-        found, expected = _sha256(store.path / name), store.meta[field]
+        found, expected = sha256(store.path / name), store.meta[field]
         if found != expected:
             raise _damaged(
                 store.path / name, f"sha256 {found[:12]}, meta.json says {expected[:12]}"
             )
+
+
+def _check_ids(store: TokenStore) -> None:
+    for start in range(0, store.token_count, CHUNK):
+        wrong = np.flatnonzero(store.tokens[start : start + CHUNK] >= store.vocabulary_size)
+        if len(wrong):
+            at = start + int(wrong[0])
+            raise _damaged(
+                store.path / "tokens.bin",
+                f"token {at} is id {store.tokens[at]}, the vocabulary has {store.vocabulary_size}",
+            )
+
+
+def mark_checked(path: Path) -> None:
+    """Notes that the files of a store are whole as they lie there now."""
+    with contextlib.suppress(OSError):  # where nothing can be written, they are checked each time
+        (path / "checked.json").write_text(json.dumps(_states(path)))
+
+
+def _is_checked(path: Path) -> bool:
+    try:
+        return json.loads((path / "checked.json").read_text()) == _states(path)
+    except (OSError, ValueError):
+        return False
+
+
+def _states(path: Path) -> dict[str, list[int]]:
+    """Size and time of each file, which a change of its content changes too."""
+    states = {name: (path / name).stat() for name in ("tokens.bin", "doc_ends.npy", "meta.json")}
+    return {name: [state.st_size, state.st_mtime_ns] for name, state in states.items()}
 
 
 def _damaged(file: Path, finding: str) -> DataError:
@@ -243,7 +217,7 @@ def _damaged(file: Path, finding: str) -> DataError:
 
 def token_counts(store: TokenStore) -> np.ndarray:
     """How often each id occurs in the store: int64[V], the counts behind a unigram baseline."""
-    counts, chunk = np.zeros(store.vocabulary_size, np.int64), 1 << 24
-    for start in range(0, store.token_count, chunk):
-        counts += np.bincount(store.tokens[start : start + chunk], minlength=len(counts))
+    counts = np.zeros(store.vocabulary_size, np.int64)
+    for start in range(0, store.token_count, CHUNK):
+        counts += np.bincount(store.tokens[start : start + CHUNK], minlength=len(counts))
     return counts

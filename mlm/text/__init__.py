@@ -1,8 +1,9 @@
 """Corpora and tokenizers: where text comes from and how it becomes ids.
 
-`files` finds files and reads their documents; `corpus` gathers those or the builtin of
-`python_docs`, and decides which of them are held out. `tokenizer` loads a tokenizer and encodes;
-`wordpiece` trains a new one.
+`corpus` reads the sources that a config names and decides which documents are held out: `files`
+and `tables` read what lies on disk, `python_docs` is the builtin, `spool` keeps what can be read
+only once; `reading` says what counts as text. `tokenizer` encodes; `loading` reads one from disk,
+`wordpiece` trains a new one, `show` and `compare` look at them.
 
     corpus = read_corpus("builtin:python_docs")
     tokenizer = train_tokenizer(corpus.documents, vocabulary_size=8192, lowercase=True)
@@ -12,13 +13,16 @@
 from mlm.text.corpus import (
     Corpus,
     add_to_fingerprint,
-    corpus_identity,
+    corpus_names,
     is_held_out,
     read_corpus,
-    stream_corpus,
+    source_identity,
+    stream_source,
 )
-from mlm.text.files import Reading
-from mlm.text.tokenizer import SpecialTokens, Tokenizer, load_tokenizer
+from mlm.text.loading import load_tokenizer
+from mlm.text.reading import Reading
+from mlm.text.spool import call_source, is_standard_input, spool_documents, spool_standard_input
+from mlm.text.tokenizer import SpecialTokens, Tokenizer
 from mlm.text.wordpiece import train_tokenizer
 
 __all__ = [
@@ -27,10 +31,15 @@ __all__ = [
     "SpecialTokens",
     "Tokenizer",
     "add_to_fingerprint",
-    "corpus_identity",
+    "call_source",
+    "corpus_names",
     "is_held_out",
+    "is_standard_input",
     "load_tokenizer",
     "read_corpus",
-    "stream_corpus",
+    "source_identity",
+    "spool_documents",
+    "spool_standard_input",
+    "stream_source",
     "train_tokenizer",
 ]

@@ -1,4 +1,4 @@
-"""Where text comes from: plain files or the built-in corpus, cut into documents.
+"""Where text comes from: the names in `data.corpus`, each a source of documents.
 
 A document is the unit that is tokenized, shuffled, packed and held out for evaluation. Nothing
 here knows about tokens.
@@ -16,6 +16,7 @@ from pathlib import Path
 from mlm.errors import ConfigError, DataError
 from mlm.text.files import Reading, find_files, open_file, read_documents
 from mlm.text.python_docs import python_docs, python_docs_identity
+from mlm.text.tables import DATASETS, dataset_identity, read_dataset
 
 PYTHON_DOCS = "builtin:python_docs"
 RULES = {"document": ("paragraph", "line", "file"), "on_bad_bytes": ("error", "replace")}
@@ -31,27 +32,43 @@ class Corpus:
     origin: dict  # facts for people: files or Python version, number of documents, characters
 
 
-def read_corpus(source: str, reading: Reading | None = None) -> Corpus:
-    """All documents of `source` at once, for text that fits into memory: see `stream_corpus`."""
+def corpus_names(corpus: str) -> list[str]:
+    """The sources that a corpus names, between commas.
+
+    Raises:
+      DataError: it names none.
+    """
+    names = [name.strip() for name in corpus.split(",") if name.strip()]
+    if not names:
+        raise DataError(f"corpus {corpus!r} names no file; give a .txt file, a folder or a glob")
+    return names
+
+
+def read_corpus(corpus: str, reading: Reading | None = None) -> Corpus:
+    """All documents of `corpus` at once, for text that fits into memory: see `stream_source`."""
     counts, origin = Counter(), {}
-    documents = tuple(stream_corpus(source, reading or Reading(), counts, origin))
+    documents = tuple(
+        text
+        for name in corpus_names(corpus)
+        for text in stream_source(name, reading or Reading(), counts, origin)
+    )
     origin |= {"documents": len(documents), "characters": sum(map(len, documents))}
     origin |= {"replaced_characters": counts["replaced"]}
-    return Corpus(source, documents, _fingerprint(documents), origin)
+    return Corpus(corpus, documents, _fingerprint(documents), origin)
 
 
-def stream_corpus(source: str, reading: Reading, counts: Counter, origin: dict) -> Iterator[str]:
-    """The documents of `source`: `builtin:python_docs`, or files, folders and globs of text.
+def stream_source(name: str, reading: Reading, counts: Counter, origin: dict) -> Iterator[str]:
+    """The documents of one source: a file, folder or glob of text, a dataset, or the builtin.
 
-    Several names are separated by commas and read in that order. `reading` says what a document is
-    and what happens to bytes that are no text; the builtin has its own documents. Lines end with
-    \\n or \\r\\n; a byte order mark is dropped, and so is white space around a document.
+    `reading` says what a document is and what happens to bytes that are no text; the builtin has
+    its own documents. Lines end with \\n or \\r\\n; a byte order mark is dropped, and so is white
+    space around a document.
 
     Args:
-      source: the names.
+      name: `builtin:python_docs`, `datasets:NAME` (see `mlm.text.tables`) or files.
       reading: see `Reading`.
       counts: `counts["replaced"]` grows by the characters that stand for bytes that are no text.
-      origin: filled with facts for people: files and their sizes, or the Python version.
+      origin: grows by facts for people: files and their sizes, or the Python version.
 
     Raises:
       DataError: for a file that is missing, damaged or not text, for an unknown builtin, and at
@@ -59,33 +76,40 @@ def stream_corpus(source: str, reading: Reading, counts: Counter, origin: dict) 
       ConfigError: for an unknown rule.
     """
     _check_rules(reading)
-    if _is_builtin(source):
-        origin |= _python_origin()
+    if _is_builtin(name):
+        origin |= {
+            "python": platform.python_version(),
+            "implementation": sys.implementation.name,
+        }
         documents = iter(python_docs())
+    elif name.startswith(DATASETS):
+        documents = read_dataset(name, reading, counts, origin)
     else:
-        documents = _read_files(find_files(source), reading, counts, origin)
+        documents = _read_files(find_files(name), reading, counts, origin)
     first = next(documents, None)
     if first is None:
         raise DataError(
-            f"corpus {source!r} has no document, only white space; write text into it or set "
+            f"corpus {name!r} has no document, only white space; write text into it or set "
             f"data.corpus to another file or to {PYTHON_DOCS}"
         )
     yield first
     yield from documents
 
 
-def corpus_identity(source: str, reading: Reading | None = None) -> str:
-    """A short string that changes whenever `read_corpus` may return something else.
+def source_identity(name: str, reading: Reading | None = None) -> str:
+    """A short string that changes whenever `stream_source` may return something else.
 
     Reads the bytes of files but makes no documents of them, so that a token store can be found
-    again quickly. Raises what `read_corpus` raises for files that cannot be read.
+    again quickly. Raises what `stream_source` raises for files that cannot be read.
     """
     reading = reading or Reading()
     _check_rules(reading)
-    if _is_builtin(source):
+    if _is_builtin(name):
         return python_docs_identity()
+    if name.startswith(DATASETS):
+        return f"{reading.field} {dataset_identity(name)}"
     digest = hashlib.sha256()
-    for path in find_files(source):
+    for path in find_files(name):
         with open_file(path) as content:
             digest.update(hashlib.file_digest(content, "sha256").digest())
         digest.update("".join(path.suffixes[-2:]).encode())  # the same bytes, read as JSON or text
@@ -115,24 +139,24 @@ def _check_rules(reading: Reading) -> None:
             )
 
 
-def _is_builtin(source: str) -> bool:
-    if source.startswith("builtin:") and source != PYTHON_DOCS:
+def _is_builtin(name: str) -> bool:
+    if name.startswith("builtin:") and name != PYTHON_DOCS:
         raise DataError(
-            f"there is no corpus {source!r}; the known one is {PYTHON_DOCS}, or name text files"
+            f"there is no corpus {name!r}; the known one is {PYTHON_DOCS}, or name text files"
         )
-    return source == PYTHON_DOCS
+    return name == PYTHON_DOCS
 
 
 def _read_files(
     paths: Sequence[Path], reading: Reading, counts: Counter, origin: dict
 ) -> Iterator[str]:
-    origin["files"] = []
+    files = origin.setdefault("files", [])
     for path in paths:
         before = _state(path)
         yield from read_documents(path, reading, counts)
         if _state(path) != before:
             raise DataError(f"{path} changed while it was read; start again when it is complete")
-        origin["files"].append({"path": str(path), "bytes": before[0]})
+        files.append({"path": str(path), "bytes": before[0]})
 
 
 def _state(path: Path) -> tuple[int, int]:
@@ -153,7 +177,3 @@ def add_to_fingerprint(digest, text: str) -> None:
     content = text.encode()
     digest.update(b"%d:" % len(content))
     digest.update(content)
-
-
-def _python_origin() -> dict:
-    return {"python": platform.python_version(), "implementation": sys.implementation.name}

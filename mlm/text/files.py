@@ -1,88 +1,65 @@
-"""Which files a corpus names, and their documents, read line by line.
+"""Which files a source names, and their documents, read line by line.
 
-`.txt` and whatever else is plain text, `.jsonl` with a text field, either also as `.gz` or `.zst`.
-Every complaint names the file and the line.
+`.txt` and whatever else is plain text, `.jsonl` with a text field, either also as `.gz` or `.zst`;
+`.parquet` is left to `tables`. Every complaint names the file and the line.
 """
 
 import glob
 import gzip
 import json
-import re
 import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from mlm.errors import DataError
+from mlm.text.reading import REPLACEMENT, Reading, record_text
+from mlm.text.tables import read_parquet
 
 if sys.version_info >= (3, 14):
     from compression import zstd
 else:
     from backports import zstd
 
-TEXT, JSONL = ".txt", ".jsonl"
+TEXT, JSONL, PARQUET = ".txt", ".jsonl", ".parquet"
 COMPRESSED = {".gz": gzip.open, ".zst": zstd.open}
 # Named in folders and globs by accident more often than on purpose.
-NOT_TEXT = (".json", ".parquet", ".zip", ".bz2", ".xz", ".tar", ".pdf", ".docx", ".npy", ".bin")
+NOT_TEXT = (".json", ".zip", ".bz2", ".xz", ".tar", ".pdf", ".docx", ".npy", ".bin")
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError)
-LONE_SURROGATE = re.compile("[\ud800-\udfff]")
-REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
-@dataclass(frozen=True)
-class Reading:
-    """How files are read.
+def find_files(name: str) -> list[Path]:
+    """The files that a path, a folder or a glob stands for, sorted by path.
 
-    Attributes:
-      document: of a text file, 'paragraph' (blank lines between them), 'line' or 'file'.
-      field: of a `.jsonl` file, where each object holds its document.
-      on_bad_bytes: 'error', or 'replace' by U+FFFD what is not text.
-    """
-
-    document: str = "paragraph"
-    field: str = "text"
-    on_bad_bytes: str = "error"
-
-
-def find_files(source: str) -> list[Path]:
-    """The files that a corpus names, in its order: paths, globs and folders between commas.
-
-    A folder stands for the `.txt` and `.jsonl` files at any depth in it, sorted by path.
+    A folder stands for the `.txt`, `.jsonl` and `.parquet` files at any depth in it.
 
     Raises:
       DataError: for a name that leads to no file of text.
     """
-    files = [path for name in source.split(",") if name.strip() for path in _expand(name.strip())]
-    if not files:
-        raise DataError(f"corpus {source!r} names no file; give a .txt file, a folder or a glob")
-    return files
-
-
-def _expand(name: str) -> list[Path]:
     path = Path(name).expanduser()
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if _is_listed(p))
         if not found:
-            raise DataError(f"corpus {path} is a folder without any .txt or .jsonl file")
+            raise DataError(f"corpus {path} is a folder without any .txt, .jsonl or .parquet file")
         return found
     if path.exists() or not glob.has_magic(name):
         if path.suffix in NOT_TEXT:
             raise DataError(
                 f"corpus file {path} is not text by its name; give .txt or .jsonl files, plain or "
-                "as .gz or .zst"
+                "as .gz or .zst, or .parquet"
             )
         return [path]
     found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
     if not found:
         raise DataError(f"no file matches {name}; correct the pattern")
-    return [path for match in found for path in _expand(str(match))]
+    return [path for match in found for path in find_files(str(match))]
 
 
 def _is_listed(path: Path) -> bool:
-    return path.is_file() and kind_of(path) in (TEXT, JSONL) and not path.name.startswith(".")
+    listed = kind_of(path) in (TEXT, JSONL) or path.suffix == PARQUET
+    return listed and path.is_file() and not path.name.startswith(".")
 
 
 def kind_of(path: Path) -> str:
@@ -101,13 +78,17 @@ def read_documents(path: Path, reading: Reading, counts: Counter) -> Iterator[st
     Raises:
       DataError: the file is missing, damaged or no text.
     """
-    lines = _lines(path, reading, counts)
-    if kind_of(path) == JSONL:
+    if path.suffix == PARQUET:
+        documents = read_parquet(path, reading, counts)
+    elif kind_of(path) == JSONL:
         documents = (
-            _field(text, reading, counts, f"{path} line {n}") for n, text in lines if text.strip()
+            _parse(text, reading, counts, f"{path} line {number}")
+            for number, text in _lines(path, reading, counts)
+            if text.strip()
         )
     else:
-        documents = _split((text for _, text in lines), reading.document)
+        lines = (text for _, text in _lines(path, reading, counts))
+        documents = _split(lines, reading.document)
     for document in documents:
         if document := document.strip():
             yield document
@@ -127,7 +108,7 @@ def _split(lines: Iterator[str], rule: str) -> Iterator[str]:
     yield "\n".join(block)
 
 
-def _field(text: str, reading: Reading, counts: Counter, where: str) -> str:
+def _parse(text: str, reading: Reading, counts: Counter, where: str) -> str:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -136,22 +117,7 @@ def _field(text: str, reading: Reading, counts: Counter, where: str) -> str:
         raise DataError(f"{where} is not JSON: {reason}{at}") from error
     if not isinstance(record, dict):
         raise DataError(f"{where} is not a JSON object but {type(record).__name__}")
-    if not isinstance(document := record.get(reading.field), str):
-        names = ", ".join(sorted(record)[:10])
-        raise DataError(
-            f"{where} has no text in the field {reading.field!r} (it has {names or 'no fields'}); "
-            "name another with data.field"
-        )
-    return _without_surrogates(document, reading, counts, where)
-
-
-def _without_surrogates(text: str, reading: Reading, counts: Counter, where: str) -> str:
-    """JSON can escape half of a character, which UTF-8 cannot hold."""
-    mended = LONE_SURROGATE.sub(REPLACEMENT, text)
-    if mended != text and reading.on_bad_bytes == "error":
-        raise DataError(f"{where} holds a lone surrogate; mend it or say data.on_bad_bytes=replace")
-    counts["replaced"] += mended.count(REPLACEMENT) - text.count(REPLACEMENT)
-    return mended
+    return record_text(record, reading, counts, where)
 
 
 def _lines(path: Path, reading: Reading, counts: Counter) -> Iterator[tuple[int, str]]:
@@ -169,6 +135,10 @@ def _lines(path: Path, reading: Reading, counts: Counter) -> Iterator[tuple[int,
             raise DataError(
                 f"{path} is damaged after line {number}: {error or type(error).__name__}; make the "
                 "file again"
+            ) from error
+        except OSError as error:
+            raise DataError(
+                f"{path} cannot be read after line {number}: {error.strerror}"
             ) from error
 
 

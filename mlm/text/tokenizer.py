@@ -1,4 +1,4 @@
-"""Tokenizers: text to ids and back, read from a file or trained on a corpus.
+"""Tokenizers: text to ids and back, loaded by `loading` or trained by `wordpiece`.
 
 A `Tokenizer` wraps one of the `tokenizers` library and adds what masked language modelling needs:
 the five special ids by name, a hash that says whether two files mean the same ids, and text that
@@ -8,6 +8,7 @@ writes is it the mask token.
 
 import hashlib
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property
@@ -17,7 +18,6 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from mlm.errors import DataError
-from mlm.text.files import not_utf8
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,8 @@ class SpecialTokens:
 
 
 SPECIAL_TOKENS = tuple(f"[{field.name.upper()}]" for field in fields(SpecialTokens))
+# A model that often reads [UNK] learns little about the text; the tokenizer does not suit it.
+UNKNOWN_WARNING = 0.01
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class Tokenizer:
         that is not a str of valid Unicode.
         """
         try:
-            encodings = self._literal_backend.encode_batch_fast(texts, add_special_tokens=False)
+            encodings = self.literal_backend.encode_batch_fast(texts, add_special_tokens=False)
         except TypeError as error:
             raise _not_texts(texts) from error
         return [encoding.ids for encoding in encodings]
@@ -83,8 +85,17 @@ class Tokenizer:
         return piece
 
     def save(self, path: str | Path) -> None:
-        """Writes a `tokenizer.json` that `load_tokenizer` and Hugging Face read."""
-        Path(path).write_text(self.backend.to_str(pretty=True), encoding="utf-8")
+        """Writes a `tokenizer.json` that `load_tokenizer` and Hugging Face read.
+
+        A crash leaves the old file or the new one, never half of it.
+        """
+        path = Path(path)
+        temporary = path.with_name(path.name + ".tmp")
+        with temporary.open("w", encoding="utf-8") as stream:
+            stream.write(self.backend.to_str(pretty=True))
+            stream.flush()
+            os.fsync(stream.fileno())
+        temporary.replace(path)
 
     @cached_property
     def vocabulary_size(self) -> int:
@@ -103,7 +114,8 @@ class Tokenizer:
         return tuple(sorted(astuple(self.special)))
 
     @cached_property
-    def _literal_backend(self) -> tokenizers.Tokenizer:
+    def literal_backend(self) -> tokenizers.Tokenizer:
+        """The backend for which "[MASK]" in a text is a word in brackets."""
         # The flag belongs to a backend, not to a call, so literal text has a backend of its own.
         literal = tokenizers.Tokenizer.from_str(self.backend.to_str())
         literal.encode_special_tokens = True
@@ -114,35 +126,15 @@ class Tokenizer:
         return Tokenizer, (self.backend, self.special)
 
 
-def load_tokenizer(path: str | Path, *, lowercase: bool | None = None) -> Tokenizer:
-    """Returns the tokenizer of a `vocab.txt` (BERT WordPiece) or of a `tokenizer.json`.
+def bert_tokenizer(
+    vocabulary: dict[str, int], *, lowercase: bool, source: str, **normalisation: bool | None
+) -> Tokenizer:
+    """Returns BERT's WordPiece tokenizer for a vocabulary; errors call it by its `source`.
 
-    A `vocab.txt` does not say whether it was made from lower-cased text: `lowercase=None` means
-    yes, as for the uncased public checkpoints. A `tokenizer.json` does, and `lowercase` has no
-    say there. Truncation and padding set in it are dropped.
-
-    Raises DataError for a file that is missing, unreadable or of another kind, and when one of
-    [PAD], [UNK], [CLS], [SEP] and [MASK] is missing or two share an id.
+    `normalisation` is more of what `BertNormalizer` takes.
     """
-    path = Path(path)
-    if path.suffix not in (".txt", ".json"):
-        raise DataError(f"tokenizer {path} is neither a vocab.txt nor a tokenizer.json; name one")
-    try:
-        content = _decode_utf8(path.read_bytes(), path)
-    except OSError as error:
-        raise DataError(
-            f"tokenizer {path} cannot be read ({error.strerror}); correct the path, or train a "
-            "tokenizer on the corpus"
-        ) from error
-    if path.suffix == ".json":
-        return with_special_tokens(_parse_json(content, path), source=str(path))
-    vocabulary = _parse_vocabulary(content, path)
-    return bert_tokenizer(vocabulary, lowercase=lowercase is not False, source=str(path))
-
-
-def bert_tokenizer(vocabulary: dict[str, int], *, lowercase: bool, source: str) -> Tokenizer:
-    """Returns BERT's WordPiece tokenizer for a vocabulary; errors call it by its `source`."""
-    tokenizer = with_special_tokens(bert_backend(vocabulary, lowercase=lowercase), source=source)
+    backend = bert_backend(vocabulary, lowercase=lowercase, **normalisation)
+    tokenizer = with_special_tokens(backend, source=source)
     # `encode` never uses this, but those who read a saved tokenizer.json elsewhere expect it.
     tokenizer.backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
@@ -152,11 +144,13 @@ def bert_tokenizer(vocabulary: dict[str, int], *, lowercase: bool, source: str) 
     return tokenizer
 
 
-def bert_backend(vocabulary: dict[str, int], *, lowercase: bool) -> tokenizers.Tokenizer:
+def bert_backend(
+    vocabulary: dict[str, int], *, lowercase: bool, **normalisation: bool | None
+) -> tokenizers.Tokenizer:
     """Returns BERT's normalisation, word splitting and WordPiece, without special tokens."""
     backend = tokenizers.Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
-    # strip_accents=None follows lowercase, as in the uncased and cased public checkpoints.
-    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase, strip_accents=None)
+    # Stripping accents follows lowercase unless it is said, as in the public checkpoints.
+    backend.normalizer = normalizers.BertNormalizer(lowercase=lowercase, **normalisation)
     backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     backend.decoder = decoders.WordPiece()
     return backend
@@ -182,32 +176,6 @@ def with_special_tokens(backend: tokenizers.Tokenizer, *, source: str) -> Tokeni
     return Tokenizer(backend, SpecialTokens(*ids.values()))
 
 
-def _parse_vocabulary(content: str, path: Path) -> dict[str, int]:
-    vocabulary = {}
-    for id, piece in enumerate(content.rstrip("\n").split("\n")):
-        if piece in vocabulary:
-            raise DataError(
-                f"tokenizer {path}: line {id + 1} repeats {piece!r} of line "
-                f"{vocabulary[piece] + 1}, and a piece has one id; repair the file or use the "
-                "tokenizer.json of the same checkpoint"
-            )
-        vocabulary[piece] = id
-    return vocabulary
-
-
-def _parse_json(content: str, path: Path) -> tokenizers.Tokenizer:
-    try:
-        backend = tokenizers.Tokenizer.from_str(content)
-    except Exception as error:  # the library raises nothing more specific
-        raise DataError(
-            f"tokenizer {path} is not a file of the tokenizers library ({error}); use the "
-            "tokenizer.json that its save() wrote, or a vocab.txt"
-        ) from error
-    backend.no_truncation()
-    backend.no_padding()
-    return backend
-
-
 def _not_texts(texts: Sequence[str]) -> DataError:
     if isinstance(texts, str) or not isinstance(texts, Sequence):
         return DataError(f"encode takes a list of texts, not {texts!r:.40}; put the text in a list")
@@ -222,16 +190,3 @@ def _not_texts(texts: Sequence[str]) -> DataError:
         f"text {index} ({text!r:.40}) has a lone surrogate, which is not Unicode text; repair it "
         "with text.encode('utf-8', 'replace').decode()"
     )
-
-
-def _decode_utf8(content: bytes, path: Path) -> str:
-    """Returns the text of a file, without byte order mark and with \\n as its line ending.
-
-    Raises DataError that names the file and the line which is not UTF-8.
-    """
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        # `error.object` has no byte order mark in front, unlike `content`.
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise not_utf8(path, error, line) from error

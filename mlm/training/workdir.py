@@ -17,8 +17,8 @@ from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedE
 # Fields that change nothing in the numbers of a run, so a resumed run may change them. What the
 # text fields stand for is compared by content, see `mlm.saved.keep_text`.
 FREE_FIELDS = (
-    "log. checkpoint. eval.every_ eval.fill data.cache_dir data.corpus data.heldout_corpus "
-    "data.store data.tokenizer"
+    "log. checkpoint. eval.every_ eval.fill data.cache_dir data.corpus data.source "
+    "data.heldout_corpus data.store data.tokenizer"
 ).split()
 
 

@@ -147,14 +147,16 @@ def test_the_cached_plan_is_read(store, special, tmp_path):
     (file,) = tmp_path.glob("*.npz")
     alone = make_rows(store, mode="document", length=16, special=special)
     plan = {name: getattr(alone.layout, name) for name in ("starts", "lengths", "bounds")}
-    np.savez(file, **plan)  # a whole plan of the same tokens, one piece per row
+    np.savez(
+        file, **plan, sources=[0, len(alone)]
+    )  # a whole plan of the same tokens, one piece per row
     assert np.array_equal(packed(store, special, tmp_path)["token_ids"], every(alone)["token_ids"])
 
 
 def test_a_plan_of_other_tokens_is_made_again(store, special, tmp_path):
     made = packed(store, special, tmp_path)
     (file,) = tmp_path.glob("*.npz")
-    np.savez(file, starts=[0], lengths=[5], bounds=[0, 1])
+    np.savez(file, starts=[0], lengths=[5], bounds=[0, 1], sources=[0, 1])
     again = packed(store, special, tmp_path)
     assert all(np.array_equal(made[name], again[name]) for name in made)
 

@@ -1,15 +1,16 @@
 """The store holds what was written, and every way it can be wrong has one line that says so."""
 
 import json
-import resource
+import os
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
-from mlm.data import open_store, token_counts, verify_store, write_store
-from mlm.errors import DataError, OutputError
-
-LABELS = {"tokenizer_hash": "a1" * 32, "fingerprint": "f0" * 32, "source": {"text": "here"}}
+from mlm.data import open_store, token_counts, verify_store
+from mlm.data import store as module
+from mlm.errors import DataError
 
 
 def change_meta(store, **changes):
@@ -44,12 +45,6 @@ def test_dtype_follows_the_vocabulary(make_store, size, dtype):
     assert store.tokens.tolist() == [0, size - 1]
 
 
-def test_documents_are_read_one_at_a_time(make_store):
-    store = make_store(iter([[3], [], [4, 5], np.array([], np.int32)]))
-    assert store.doc_ends.tolist() == [1, 3]
-    assert store.doc_ends.dtype == np.int64
-
-
 def test_the_right_tokenizer_opens(store):
     assert open_store(store.path, tokenizer_hash="a1" * 32).documents == store.documents
 
@@ -58,58 +53,6 @@ def test_token_counts(make_store):
     counts = token_counts(make_store([[3, 3, 5], [3]], vocabulary_size=7))
     assert counts.tolist() == [0, 0, 0, 3, 0, 1, 0]
     assert counts.dtype == np.int64
-
-
-@pytest.mark.parametrize("bad", [[5000], [-1], [70_000], [1.5], [[1, 2]], ["a"]])
-def test_wrong_ids_are_refused_and_leave_nothing(make_store, tmp_path, bad):
-    with pytest.raises(DataError, match="5000 ids|integer ids"):
-        make_store([[1, 2], bad])
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("documents", [[], [[], []]])
-def test_an_empty_corpus_is_refused(make_store, tmp_path, documents):
-    with pytest.raises(DataError, match="no tokens"):
-        make_store(documents)
-    assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize(
-    "error, seen",
-    [(KeyboardInterrupt(), KeyboardInterrupt), (FileNotFoundError("corpus.txt"), DataError)],
-)
-def test_an_interrupted_write_leaves_nothing(make_store, tmp_path, error, seen):
-    def documents():
-        yield [1, 2, 3]
-        assert len(list(tmp_path.iterdir())) == 1  # the partial folder
-        raise error
-
-    with pytest.raises(seen):
-        make_store(documents())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_an_existing_store_is_not_overwritten(make_store, store):
-    with pytest.raises(DataError, match="exists already"):
-        make_store([[1]])
-    assert open_store(store.path).documents == store.documents
-
-
-def test_a_path_below_a_file_is_not_writable(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(OutputError, match="cannot be written"):
-        write_store(tmp_path / "file" / "store", [[1]], vocabulary_size=5, **LABELS)
-
-
-def test_a_full_disk_leaves_nothing(make_store, tmp_path):
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
-    try:
-        with pytest.raises(OutputError, match="cannot be written"):
-            make_store([range(5000)])
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_no_store(tmp_path):
@@ -181,11 +124,67 @@ def test_document_ends_of_another_type(make_store):
     assert "int32[3], meta.json says int64[3]" in error_line(store.path)
 
 
+@pytest.mark.parametrize("size, dtype", [(70_000, "uint16"), (5000, "uint32")])
+def test_a_dtype_that_the_vocabulary_does_not_have(store, size, dtype):
+    change_meta(store, vocabulary_size=size, dtype=dtype)
+    assert f"holds {dtype}, its vocabulary of {size} ids needs uint" in error_line(store.path)
+
+
+# What lies on disk, read once and again when it has changed.
+
+
+def flip(file, byte):
+    content = bytearray(file.read_bytes())
+    content[byte] ^= 1
+    file.write_bytes(content)
+
+
 def test_verify_finds_one_flipped_bit(store):
     verify_store(store)
+    flip(store.path / "tokens.bin", 16)  # another id of the vocabulary
+    with pytest.raises(DataError, match="tokens.bin is damaged .sha256"):
+        verify_store(store)
+
+
+@pytest.mark.parametrize("name, byte", [("tokens.bin", 16), ("doc_ends.npy", 136)])
+def test_a_flipped_bit_is_found_when_the_store_is_opened(store, name, byte):
+    flip(store.path / name, byte)
+    assert f"{name} is damaged (sha256" in error_line(store.path)
+
+
+def test_an_id_outside_the_vocabulary_is_named_with_its_place(make_store):
+    store = make_store([[1, 2, 3], [4]], vocabulary_size=5)
     file = store.path / "tokens.bin"
-    content = bytearray(file.read_bytes())
-    content[17] ^= 1
-    file.write_bytes(content)
-    with pytest.raises(DataError, match="tokens.bin is damaged"):
-        verify_store(open_store(store.path))
+    file.write_bytes(np.array([1, 2, 5, 4], "<u2").tobytes())
+    assert "tokens.bin is damaged (token 2 is id 5, the vocabulary has 5)" in error_line(store.path)
+
+
+def test_a_store_is_read_whole_only_once(store, monkeypatch):
+    read = []
+    monkeypatch.setattr(module, "verify_store", lambda store: read.append(store.path))
+    open_store(store.path)
+    assert read == []  # the writer had its checksums in hand
+    os.utime(store.path / "tokens.bin")  # as a copy has another time
+    open_store(store.path)
+    open_store(store.path)
+    assert read == [store.path]
+
+
+def test_where_nothing_can_be_written_a_store_is_read_each_time(store, monkeypatch):
+    (store.path / "checked.json").unlink()
+    (store.path / "checked.json").mkdir()
+    read = []
+    monkeypatch.setattr(module, "verify_store", lambda store: read.append(store.path))
+    assert open_store(store.path).documents == open_store(store.path).documents
+    assert len(read) == 2
+
+
+def test_several_processes_read_one_store(store):
+    code = (
+        "import sys; from mlm.data import open_store; store = open_store(sys.argv[1]);"
+        "print(int(store.tokens.sum()), store.documents)"
+    )
+    command = [sys.executable, "-c", code, str(store.path)]
+    readers = [subprocess.Popen(command, stdout=subprocess.PIPE, text=True) for _ in range(3)]
+    told = {reader.communicate(timeout=60)[0] for reader in readers}
+    assert told == {f"{store.tokens.sum()} {store.documents}\n"}

@@ -3,7 +3,7 @@
 import pytest
 
 from mlm.errors import ConfigError, DataError
-from mlm.text import Reading, corpus_identity, is_held_out, read_corpus
+from mlm.text import Reading, is_held_out, read_corpus, source_identity
 from mlm.text import corpus as module
 
 
@@ -76,7 +76,7 @@ def test_missing_file(write):
         write("a.txt", "a") + ",gone.txt"
     )
     with pytest.raises(DataError, match=r"gone\.txt does not exist"):
-        corpus_identity("gone.txt")
+        source_identity("gone.txt")
 
 
 def test_file_below_a_file_cannot_be_read(write):
@@ -97,29 +97,29 @@ def test_unknown_builtin():
     message = error_of("builtin:wikipedia")
     assert "'builtin:wikipedia'" in message and "builtin:python_docs" in message
     with pytest.raises(DataError, match="builtin:wikipedia"):
-        corpus_identity("builtin:wikipedia")
+        source_identity("builtin:wikipedia")
 
 
 def test_unknown_document_rule(write):
-    for function in (read_corpus, corpus_identity):
+    for function in (read_corpus, source_identity):
         with pytest.raises(ConfigError, match="'page'; choose one of paragraph, line, file"):
             function(write("a.txt", "a"), Reading(document="page"))
 
 
-def test_identity_changes_with_bytes_order_and_rule(write):
+def test_identity_changes_with_bytes_files_and_rule(write, tmp_path):
     a, b, same = write("a.txt", "one"), write("b.txt", "two"), write("c.txt", "one")
-    assert corpus_identity(a) == corpus_identity(same)
-    sources = [(a, "paragraph"), (a, "line"), (b, "paragraph")]
-    sources += [(f"{a},{b}", "paragraph"), (f"{b},{a}", "paragraph")]
-    identities = {corpus_identity(source, Reading(document=rule)) for source, rule in sources}
+    assert source_identity(a) == source_identity(same)
+    sources = [(a, "paragraph"), (a, "line"), (b, "paragraph"), (str(tmp_path), "paragraph")]
+    sources.append((f"{tmp_path}/[ab].txt", "paragraph"))
+    identities = {source_identity(source, Reading(document=rule)) for source, rule in sources}
     assert len(identities) == len(sources)
-    assert corpus_identity("builtin:python_docs").startswith("builtin:python_docs of ")
+    assert source_identity("builtin:python_docs").startswith("builtin:python_docs of ")
 
 
 def test_identity_knows_json_from_text_and_what_is_read_of_it(write):
     a, b = write("a.txt", '{"text": "one"}'), write("a.jsonl", '{"text": "one"}')
     rules = [Reading(), Reading(field="title"), Reading(on_bad_bytes="replace")]
-    assert len({corpus_identity(a), *(corpus_identity(b, rule) for rule in rules)}) == 4
+    assert len({source_identity(a), *(source_identity(b, rule) for rule in rules)}) == 4
 
 
 def test_a_file_that_grows_while_it_is_read(write, monkeypatch):

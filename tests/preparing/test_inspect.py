@@ -4,9 +4,9 @@ import pytest
 
 from mlm.__main__ import main
 from mlm.data import token_counts
-from mlm.data.inspect import inspect_text, unknown_share
-from mlm.data.prepare import TextSettings, prepare
 from mlm.errors import ConfigError, DataError
+from mlm.preparing import TextSettings, prepare
+from mlm.preparing.inspect import inspect_text, unknown_share
 
 SETTINGS = dict(document="line", heldout_fraction=0.3, lowercase=True)
 
@@ -62,9 +62,9 @@ def test_the_commands(text, capsys):
 def test_a_flipped_bit_is_found(text):
     file = text.folder / "heldout/tokens.bin"
     content = bytearray(file.read_bytes())
-    content[3] ^= 1
+    content[3] ^= 1  # the upper half of the second id
     file.write_bytes(content)
-    with pytest.raises(DataError, match="heldout/tokens.bin is damaged .sha256"):
+    with pytest.raises(DataError, match="heldout/tokens.bin is damaged .token 1 is id"):
         main(["store", "verify", str(text.folder)])
 
 
@@ -73,3 +73,39 @@ def test_wrong_words(tmp_path):
         main(["store", "list", str(tmp_path)])
     with pytest.raises(DataError, match="holds no prepared text; make it with python -m mlm"):
         main(["store", "inspect", str(tmp_path)])
+
+
+def test_lengths_are_drawn_and_duplicates_counted(tmp_path):
+    lines = ["a b c"] * 3 + ["a b c d e f g h"] * 2 + [f"a {n}" for n in "bcdefgh"]
+    (tmp_path / "a.txt").write_text("\n".join(lines))
+    (tmp_path / "own.txt").write_text("a b c\na b\na b c d")
+    settings = TextSettings(
+        corpus=str(tmp_path / "a.txt"),
+        heldout_corpus=str(tmp_path / "own.txt"),
+        tokenizer="",
+        vocabulary_size=40,
+        **SETTINGS,
+    )
+    lines = inspect_text(prepare(settings, cache_dir=tmp_path, say=str))
+    train = lines[lines.index("train: 12 documents, 39 tokens") :]
+    assert train[2:4] == [
+        f"  {'2-3':>17} {10:>11} {'#' * 40}",
+        f"  {'4-7':>17} {0:>11} ",
+    ]
+    assert train[4] == f"  {'8-15':>17} {2:>11} {'#' * 8}"
+    assert "  duplicates: 3 documents repeat one before them" in train
+
+
+def test_sources_are_told_where_there_are_several(tmp_path):
+    for name, words in (("a", "the cat sees"), ("b", "a dog")):
+        (tmp_path / f"{name}.txt").write_text("\n".join(f"{words} {n}" for n in range(40)))
+    corpus = f"{tmp_path / 'a.txt'},{tmp_path / 'b.txt'}"
+    settings = TextSettings(corpus=corpus, tokenizer="", vocabulary_size=60, **SETTINGS)
+    text = prepare(settings, cache_dir=tmp_path, say=str)
+    first, second = text.train.sources
+    assert [first["name"], second["name"]] == corpus.split(",")
+    assert first["documents"] + second["documents"] == text.train.documents
+    assert first["tokens"] + second["tokens"] == text.train.token_count
+    share = first["tokens"] / text.train.token_count
+    line = f"{first['documents']} documents, {first['tokens']} tokens ({share:.1%})"
+    assert any(line in told for told in inspect_text(text))

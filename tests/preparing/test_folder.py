@@ -3,8 +3,8 @@ import json
 
 import pytest
 
-from mlm.data.prepare import TextSettings, open_prepared, prepare
 from mlm.errors import DataError, OutputError
+from mlm.preparing.folder import TextSettings, open_prepared, prepare
 from mlm.text import train_tokenizer
 
 SETTINGS = dict(

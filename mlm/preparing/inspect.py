@@ -5,15 +5,15 @@ from pathlib import Path
 
 import numpy as np
 
-from mlm.data.prepare import PreparedText
 from mlm.data.rows import MODES, make_rows, useful_share
 from mlm.data.store import TokenStore, token_counts
+from mlm.preparing.folder import PreparedText
 from mlm.text import Tokenizer
+from mlm.text.tokenizer import UNKNOWN_WARNING
 
+BAR = 40  # signs of the longest bar in a histogram
 LENGTHS = (128, 512)  # L, for which the useful share of slots is told
 QUANTILES = {"min": 0, "25 %": 25, "median": 50, "75 %": 75, "95 %": 95, "99 %": 99, "max": 100}
-# A model that often reads [UNK] learns little about the text; the tokenizer does not suit it.
-UNKNOWN_WARNING = 0.01
 
 
 def inspect_text(text: PreparedText) -> list[str]:
@@ -45,9 +45,10 @@ def _origin(source: Mapping) -> list[str]:
     if files := source.get("files"):
         size = sum(file["bytes"] for file in files) / 1e6
         lines[0] += f" ({len(files)} file{'s' * (len(files) > 1)}), {size:.1f} MB"
-    for name in ("duplicates", "replaced_characters"):
-        if source.get(name):
-            lines.append(f"{name.replace('_', ' ')}: {source[name]:,}")
+    if source.get("duplicates"):
+        lines.append(f"left out because they were there before: {source['duplicates']:,} documents")
+    if source.get("replaced_characters"):
+        lines.append(f"replaced, because they were no text: {source['replaced_characters']:,}")
     return lines
 
 
@@ -57,11 +58,48 @@ def _statistics(store: TokenStore, counts: np.ndarray, tokenizer: Tokenizer) -> 
     quantiles = "  ".join(f"{name} {n:,}" for name, n in zip(QUANTILES, found, strict=True))
     most = " ".join(tokenizer.token(int(i)) for i in np.argsort(-counts, kind="stable")[:10])
     return [
+        *(_source_lines(store) if len(store.sources) > 1 else ()),
         f"tokens per document: {quantiles}",
+        *_histogram(lengths),
+        f"duplicates: {duplicate_documents(store):,} documents repeat one before them",
         f"[UNK]: {unknown_share(counts, tokenizer):.3%}   ids in use: {np.count_nonzero(counts):,}",
         f"most frequent: {most}",
         *(_useful_shares(store, tokenizer, length) for length in LENGTHS),
     ]
+
+
+def _source_lines(store: TokenStore) -> list[str]:
+    return [
+        f"{source['name']}: {source['documents']:,} documents, {source['tokens']:,} tokens "
+        f"({source['tokens'] / store.token_count:.1%})"
+        for source in store.sources
+    ]
+
+
+def _histogram(lengths: np.ndarray) -> list[str]:
+    """A bar for each power of two of tokens; the longest has `BAR` signs."""
+    powers = np.floor(np.log2(lengths)).astype(int)
+    numbers = np.bincount(powers)
+    first, most = powers.min(), numbers.max()
+    return [
+        f"{f'{2**power:,}-{2 * 2**power - 1:,}':>17} {number:>11,} {'#' * -(-BAR * number // most)}"
+        for power, number in enumerate(numbers.tolist())
+        if power >= first
+    ]
+
+
+def duplicate_documents(store: TokenStore) -> int:
+    """How many documents hold the same tokens as another before them."""
+    starts = np.concatenate([[0], store.doc_ends[:-1]])
+    hashes = np.fromiter(
+        (
+            hash(store.tokens[start:end].tobytes())
+            for start, end in zip(starts, store.doc_ends, strict=True)
+        ),
+        np.int64,
+        count=store.documents,
+    )
+    return store.documents - len(np.unique(hashes))
 
 
 def _useful_shares(store: TokenStore, tokenizer: Tokenizer, length: int) -> str:

@@ -1,0 +1,251 @@
+"""From a corpus to token stores on disk: read, split, tokenized once, found again by the next run.
+
+A prepared folder holds `tokenizer.json` and two token stores, `train/` and `heldout/`. It is made
+in a hidden folder beside its place, which a killed process leaves for the next one to go on with.
+"""
+
+import contextlib
+import dataclasses
+import fcntl
+import hashlib
+import json
+import os
+import re
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+
+import tokenizers
+
+from mlm.data.store import TokenStore, open_store
+from mlm.data.writer import fill_store
+from mlm.errors import DataError, MlmError, OutputError
+from mlm.preparing.documents import HELDOUT, TRAIN, Scan, TextSettings, read_sides, scan, spooled
+from mlm.preparing.encode import encode, with_progress
+from mlm.text import Tokenizer, load_tokenizer, source_identity, train_tokenizer
+
+VERSION = 3  # of a prepared folder; part of its name in the cache
+TOLD = {
+    "duplicates": "documents left out that were there before",
+    "replaced_characters": "characters stand for bytes that are no text",
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class PreparedText:
+    """A tokenizer and the token stores that it made."""
+
+    folder: Path
+    tokenizer: Tokenizer
+    train: TokenStore
+    heldout: TokenStore
+
+    @property
+    def stores(self) -> dict[str, TokenStore]:
+        return {TRAIN: self.train, HELDOUT: self.heldout}
+
+
+def default_cache_dir() -> Path:
+    """The user's cache directory for this project (`XDG_CACHE_HOME`, else `~/.cache`)."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "mlm"
+
+
+def prepare(
+    settings: TextSettings,
+    folder: Path | None = None,
+    *,
+    documents: Iterable[str] | None = None,
+    cache_dir: Path,
+    say: Callable = print,
+) -> PreparedText:
+    """The prepared text of `settings`, made now unless it is already there.
+
+    Args:
+      settings: corpus, split and tokenizer.
+      folder: where it goes; by default a place in `cache_dir` named after all that decides it.
+      documents: anything that yields texts; they take the place of the corpus.
+      cache_dir: see `default_cache_dir`.
+      say: called with a line on what is being done, only when something is.
+
+    Raises:
+      DataError: the corpus or the tokenizer cannot be used.
+      OutputError: `folder` holds other text already, or cannot be written.
+    """
+    cached = folder is None
+    with spooled(settings, documents, cache_dir) as settings:
+        name = _cache_name(settings)
+        folder = cache_dir / name if cached else folder
+        if not folder.exists():
+            _make_whole(settings, folder, name, say)
+        elif not cached and _name_of(folder) != name:
+            raise OutputError(
+                f"{folder} exists and was not made from this text and tokenizer; "
+                "choose another --out or remove it"
+            )
+    return open_prepared(folder)
+
+
+def open_prepared(folder: Path, *, tokenizer: Tokenizer | None = None) -> PreparedText:
+    """The prepared text in `folder`.
+
+    Raises:
+      DataError: it is missing or damaged, or was made by another tokenizer than the one given.
+    """
+    if not (folder / "tokenizer.json").is_file():
+        raise DataError(
+            f"{folder} holds no prepared text; make it with python -m mlm prepare --out={folder}"
+        )
+    own = tokenizer or load_tokenizer(folder / "tokenizer.json")
+    return PreparedText(
+        folder=folder,
+        tokenizer=own,
+        train=open_store(folder / "train", tokenizer_hash=own.hash),
+        heldout=open_store(folder / "heldout", tokenizer_hash=own.hash),
+    )
+
+
+def _make_whole(settings: TextSettings, folder: Path, name: str, say: Callable) -> None:
+    """Makes `folder`, or nothing: a second process waits for the first, a killed one's is ended."""
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _one_at_a_time(folder.parent / f".{name}.lock", say):
+            if folder.exists():
+                return
+            partial = folder.parent / f".{name}.partial"
+            partial.mkdir(exist_ok=True)
+            try:
+                _make(settings, partial, name, say)
+            except (MlmError, OSError):  # what a second attempt would meet too
+                shutil.rmtree(partial)
+                raise
+            partial.rename(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
+            "data.cache_dir or --out"
+        ) from error
+
+
+@contextlib.contextmanager
+def _one_at_a_time(file: Path, say: Callable) -> Iterator[None]:
+    """Runs the block while no other process is in it; the kernel frees the lock of a killed one."""
+    while True:
+        with open(file, "w") as lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                say("waiting for another process that prepares the same text")
+                fcntl.flock(lock, fcntl.LOCK_EX)
+            if not _is_open_file(file, lock.fileno()):
+                continue  # whoever was first has removed it: this lock is on nothing
+            try:
+                yield
+            finally:
+                file.unlink(missing_ok=True)
+            return
+
+
+def _is_open_file(path: Path, descriptor: int) -> bool:
+    return path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor))
+
+
+def _make(settings: TextSettings, partial: Path, name: str, say: Callable) -> None:
+    found = _scanned(settings, partial, say)
+    tokenizer = _tokenizer(settings, partial, found, say)
+    say(f"tokenizing {sum(found.documents.values()):,} documents")
+    for side in (TRAIN, HELDOUT):
+        _write_side(settings, side, found, tokenizer, partial / side, say)
+    if not found.kept and _cache_name(settings) != name:
+        raise DataError(
+            f"{settings.corpus} changed while it was read; start again when it is complete"
+        )
+    (partial / "scan.json").unlink()
+    facts = {"name": name, **found.source}
+    (partial / "prepared.json").write_text(json.dumps(facts, indent=2))
+
+
+def _scanned(settings: TextSettings, partial: Path, say: Callable) -> Scan:
+    """What a pass over the text finds; a killed process has left it in `scan.json`."""
+    file = partial / "scan.json"
+    if file.exists():
+        say(f"continuing with {settings.source or settings.corpus} where it was stopped")
+        return Scan(**json.loads(file.read_text()))
+    say(f"reading {settings.source or settings.corpus}")
+    found = scan(settings)
+    for fact, words in TOLD.items():
+        if found.source[fact]:
+            say(f"{found.source[fact]:,} {words}")
+    _check_sides(settings, found)
+    return found
+
+
+def _tokenizer(settings: TextSettings, partial: Path, found: Scan, say: Callable) -> Tokenizer:
+    """The given tokenizer, or one trained on the sample; kept beside the scan that it came from."""
+    file, scanned = partial / "tokenizer.json", partial / "scan.json"
+    if scanned.exists():
+        return load_tokenizer(file)
+    if settings.tokenizer:
+        tokenizer = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase)
+    else:
+        say(f"training a WordPiece vocabulary of {settings.vocabulary_size}")
+        tokenizer = train_tokenizer(
+            found.sample, vocabulary_size=settings.vocabulary_size, lowercase=settings.lowercase
+        )
+    tokenizer.save(file)
+    facts = dataclasses.asdict(dataclasses.replace(found, sample=[], kept=None))
+    (partial / "scan.tmp").write_text(json.dumps(facts))
+    os.replace(partial / "scan.tmp", scanned)
+    return tokenizer
+
+
+def _check_sides(settings: TextSettings, found: Scan) -> None:
+    train, heldout = (found.documents.get(side, 0) for side in (TRAIN, HELDOUT))
+    if not train or not heldout:
+        raise DataError(
+            f"data.corpus {settings.source or settings.corpus} has {train + heldout} documents, of "
+            f"which data.heldout_fraction {settings.heldout_fraction} leaves {train} to train on "
+            f"and {heldout} to evaluate on; give more text, change the fraction, name "
+            "data.heldout_corpus, or make a document of every line with data.document=line"
+        )
+
+
+def _write_side(settings, side, found: Scan, tokenizer: Tokenizer, path: Path, say) -> None:
+    def documents_from(number: int) -> Iterator[list[int]]:
+        documents = found.kept or read_sides(settings, Counter(), {})
+        texts = (document.text for document in documents if document.side == side)
+        told = with_progress(texts, found.bytes[side], say, start=number)
+        return encode(tokenizer, told)
+
+    fill_store(
+        path,
+        documents_from,
+        vocabulary_size=tokenizer.vocabulary_size,
+        labels={
+            "tokenizer_hash": tokenizer.hash,
+            "fingerprint": f"{found.fingerprint}:{settings.heldout_fraction:g}:{side}",
+            "source": found.source,
+        },
+        sources=list(zip(settings.sources, found.sources, strict=True)) if side == TRAIN else (),
+    )
+
+
+def _cache_name(settings: TextSettings) -> str:
+    """A readable stem and a hash of everything that the prepared text follows from."""
+    made_by = f"trained with tokenizers {tokenizers.__version__}"
+    if settings.tokenizer:
+        made_by = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase).hash
+    names = [*settings.heldout_sources, *settings.sources]
+    identity = [source_identity(settings.place(name), settings.reading) for name in names]
+    fields = dataclasses.asdict(settings) | {"spooled": None}
+    facts = json.dumps([VERSION, identity, made_by, fields])
+    first = Path(settings.sources[0]).stem.lower()
+    stem = re.sub(r"[^a-z0-9]+", "-", first).strip("-") or "text"
+    return f"{stem}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"
+
+
+def _name_of(folder: Path) -> str | None:
+    try:
+        return json.loads((folder / "prepared.json").read_text())["name"]
+    except (OSError, ValueError, KeyError):
+        return None

@@ -1,0 +1,105 @@
+"""Text that can be read only once, kept in a file for the passes that it takes to prepare it.
+
+Standard input, the documents of a function, and whatever else can be iterated: a Grain or
+`datasets` pipeline, a generator over a database.
+"""
+
+import importlib
+import json
+import shutil
+import sys
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from mlm.errors import ConfigError, DataError, MlmError
+
+STANDARD_INPUT = "-"
+
+
+def is_standard_input(name: str) -> bool:
+    """Whether a source is standard input: `-`, or `-.jsonl`, `-.txt.gz`, ... by what comes in."""
+    return name == STANDARD_INPUT or name.startswith(STANDARD_INPUT + ".")
+
+
+def spool_standard_input(name: str, folder: Path) -> Path:
+    """A file in `folder` with all of standard input, named by its kind.
+
+    Raises:
+      DataError: nothing is piped in.
+    """
+    if sys.stdin is None or sys.stdin.isatty():
+        raise DataError(
+            f"corpus {name!r} is standard input, and nothing is piped into it; write for example "
+            "cat *.txt | python ..., or name a file"
+        )
+    path = folder / f"stdin{name.removeprefix(STANDARD_INPUT) or '.txt'}"
+    with path.open("wb") as file:
+        shutil.copyfileobj(getattr(sys.stdin, "buffer", sys.stdin), file, 1 << 20)
+    return path
+
+
+def spool_documents(documents: Iterable[str], name: str, field: str, folder: Path) -> Path:
+    """A `.jsonl` file in `folder` with a document a line, in `field`.
+
+    Args:
+      documents: read once, one at a time.
+      name: what they are called in errors.
+
+    Raises:
+      DataError: one of them is no text, or reading them fails.
+    """
+    path = folder / "documents.jsonl"
+    with path.open("w", encoding="utf-8") as file:
+        for number, text in enumerate(_told(documents, name)):
+            if not isinstance(text, str):
+                raise DataError(
+                    f"document {number} of {name} is {text!r:.60}, of type {type(text).__name__}; "
+                    "give each document as a str"
+                )
+            file.write(json.dumps({field: text}) + "\n")
+    return path
+
+
+def _told(documents: Iterable[str], name: str) -> Iterator[str]:
+    number = 0
+    try:
+        for text in documents:
+            yield text
+            number += 1
+    except MlmError:
+        raise
+    except Exception as error:  # of code that is not ours, which may fail in any way
+        raise DataError(
+            f"{name} failed at document {number}: {type(error).__name__}: {error} (--verbose shows "
+            "where)"
+        ) from error
+
+
+def call_source(name: str) -> Iterable[str]:
+    """The documents of `module:function`, called without arguments.
+
+    Modules are found as Python finds them, and in the current folder.
+
+    Raises:
+      ConfigError: there is no such function.
+      DataError: it fails.
+    """
+    module_name, _, function_name = name.partition(":")
+    if not module_name or not function_name:
+        raise ConfigError(f"data.source is {name!r}; write module:function, such as mine:documents")
+    if str(Path.cwd()) not in sys.path:
+        sys.path.insert(0, str(Path.cwd()))
+    try:
+        function = getattr(importlib.import_module(module_name), function_name)
+    except (ImportError, AttributeError) as error:
+        raise ConfigError(
+            f"data.source is {name!r}: {error}; name a function of a module that can be imported "
+            "here"
+        ) from error
+    try:
+        return iter(function())
+    except Exception as error:
+        raise DataError(
+            f"data.source {name} failed: {type(error).__name__}: {error}; it takes no arguments "
+            "and returns or yields documents"
+        ) from error
