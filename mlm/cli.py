@@ -56,6 +56,9 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> int:
         return _report(str(error), error.exit_code, verbose)
     except KeyboardInterrupt:
         return _report("interrupted", 130, verbose)
+    except BrokenPipeError:  # who read our output has seen enough, as `head` does
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
     except OSError as error:
         if error.errno not in NOT_WRITABLE:
             traceback.print_exc()

@@ -7,7 +7,9 @@ os.environ["XLA_FLAGS"] = (
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
 
+import contextlib  # noqa: E402
 import random  # noqa: E402
+import resource  # noqa: E402
 from pathlib import Path  # noqa: E402
 
 import pytest  # noqa: E402
@@ -60,3 +62,19 @@ def tiny(corpus_file, tmp_path_factory) -> dict[str, object]:
         "eval.max_examples": 40,
         "eval.fill": (),
     }
+
+
+@pytest.fixture
+def full_disk():
+    """`with full_disk(size)`: no file of this process can grow beyond `size` bytes."""
+
+    @contextlib.contextmanager
+    def full_disk(size):
+        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
+        try:
+            yield
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+    return full_disk

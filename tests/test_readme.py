@@ -4,7 +4,7 @@ import re
 from pathlib import Path
 
 
-def test_the_readmes_python_runs_and_prints_what_it_says(tiny, tmp_path, capsys):
+def test_the_readmes_python_runs_and_prints_what_it_says(tiny, tmp_path, capsys, monkeypatch):
     text = (Path(__file__).parent.parent / "README.md").read_text()
     pattern = r"```python\n(.*?)```(?:\n\n```text\n(.*?)```)?"
     blocks = re.findall(pattern, text, flags=re.DOTALL)
@@ -20,7 +20,11 @@ def test_the_readmes_python_runs_and_prints_what_it_says(tiny, tmp_path, capsys)
         "    return config\n"
     )
     names: dict = {}
+    monkeypatch.chdir(tmp_path)
     for block, printed in blocks:
+        if file := re.match(r"# (\w+\.py)\n", block):
+            Path(file[1]).write_text(block)
+            continue
         block = block.replace("configs/quickstart.py", str(small))
         block = block.replace("runs/notebook", str(tmp_path / "notebook"))
         capsys.readouterr()

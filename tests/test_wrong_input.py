@@ -1,5 +1,6 @@
 """Wrong input on purpose: one `error:` line with value, rule and way out, and the exit code."""
 
+import gzip
 import json
 import shutil
 import subprocess
@@ -14,6 +15,7 @@ from mlm import __main__ as commands
 from mlm.cli import run_command
 from mlm.config import apply_overrides, flat, load_config
 from mlm.data import ORDER_VERSION
+from mlm.preparing import open_prepared
 from mlm.text import load_tokenizer, train_tokenizer
 
 
@@ -129,6 +131,36 @@ def test_a_place_for_text_that_is_prepared_already(run, tmp_path):
     refused(result, 2, "data.store store is prepared already", "--out")
 
 
+def test_shares_that_do_not_fit_the_corpus(run):
+    two = "a.txt,b.txt"
+    refused(
+        run(train_script, data__corpus=two, data__shares="(1,2,3)"),
+        2,
+        "data.shares has 3 numbers for the 2 names in data.corpus a.txt,b.txt",
+    )
+    refused(run(train_script, data__shares="(-1,)"), 2, "data.shares is (-1,)", "0 or more")
+    refused(run(train_script, data__shares="('a',)"), 2, "data.shares is ('a',)", "numbers")
+    refused(run(train_script, data__shares="(0,)"), 2, "one of them must be above 0")
+    result = run(train_script, data__shares="(1,)", data__temperature=2.0)
+    refused(result, 2, "data.shares (1,) and data.temperature 2.0", "give one of them")
+
+
+def test_an_overlap_that_pieces_cannot_have(run):
+    result = run(train_script, data__overlap=14)
+    refused(result, 2, "data.overlap is 14", "rows of 16 has 14 tokens")
+    refused(run(train_script, data__overlap=1, data__rows="blocks"), 2, "'blocks' have no pieces")
+    refused(run(train_script, data__overlap=-1), 2, "data.overlap is -1; it must be 0 or more")
+
+
+def test_an_unknown_curriculum(run):
+    refused(run(train_script, data__curriculum="size"), 2, "choose one of none, length, rarity")
+
+
+def test_a_source_that_is_no_function(run):
+    refused(run(train_script, data__source="mine"), 2, "data.source is 'mine'; write module:")
+    refused(run(train_script, data__source="no.where:f"), 2, "'no.where:f': No module named 'no'")
+
+
 def test_an_unknown_command(run):
     refused(run(commands, "prepair", config=None), 2, "'prepair'", "prepare")
 
@@ -143,6 +175,71 @@ def test_a_missing_corpus(run):
 def test_an_empty_corpus(run, tmp_path):
     (tmp_path / "empty.txt").write_text("\n \n\n")
     refused(run(train_script, data__corpus=tmp_path / "empty.txt"), 3, "empty.txt")
+
+
+WRONG_BYTES = {
+    "latin1.txt": (b"one\n\ncaf\xe9", "latin1.txt is not UTF-8: byte 0xe9 in line 3"),
+    "utf16.txt": ("text".encode("utf-16"), "utf16.txt is not UTF-8: byte 0xff in line 1"),
+    "nul.txt": (b"one\n\0", "nul.txt has a NUL byte in line 2"),
+    "half.jsonl": (b'{"text": "\\ud800"}', "half.jsonl line 1 holds a lone surrogate"),
+    "list.jsonl": (b'{"text": "a"}\n[1]', "list.jsonl line 2 is not a JSON object but list"),
+    "field.jsonl": (b'{"body": "a"}', "field.jsonl line 1 has no text in the field 'text'"),
+    "json.jsonl": (b'{"text": "a"', "json.jsonl line 1 is not JSON"),
+    "cut.txt.gz": (gzip.compress(b"word " * 999)[:-9], "cut.txt.gz is damaged after line 0"),
+    "not.parquet": (b"PAR1", "not.parquet is damaged after row 0"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG_BYTES)
+def test_files_that_are_not_text(run, tmp_path, name):
+    content, words = WRONG_BYTES[name]
+    (tmp_path / name).write_bytes(content)
+    out = tmp_path / "out/prepared"
+    refused(run(commands, "prepare", f"--out={out}", data__corpus=tmp_path / name), 3, words)
+    assert not list(out.parent.iterdir())
+
+
+def test_names_that_lead_to_no_text(run, tmp_path):
+    (tmp_path / "empty").mkdir()
+    refused(run(train_script, data__corpus=tmp_path / "*.txt"), 3, "no file matches")
+    refused(run(train_script, data__corpus=tmp_path / "empty"), 3, "is a folder without any .txt")
+    refused(
+        run(train_script, data__corpus="datasets:./gone"), 3, "datasets:./gone cannot be loaded"
+    )
+
+
+def test_a_bom_and_windows_lines_are_text(run, tmp_path):
+    lines = "\r\n".join(f"a story about {n}" for n in range(200))
+    (tmp_path / "windows.txt").write_bytes(b"\xef\xbb\xbf" + lines.encode())
+    fields = {"data__corpus": tmp_path / "windows.txt", "data__document": "line"}
+    assert run(commands, "prepare", f"--out={tmp_path / 'out'}", **fields) == (0, [])
+    text = open_prepared(tmp_path / "out")
+    assert text.train.documents + text.heldout.documents == 200
+    assert text.tokenizer.backend.token_to_id("\r") is None
+
+
+def test_a_full_disk(run, tmp_path, full_disk):
+    with full_disk(9000):
+        result = run(commands, "prepare", f"--out={tmp_path / 'out/prepared'}")
+    refused(result, 7, "out/prepared cannot be written (File too large)", "free some space")
+    assert not list((tmp_path / "out").iterdir())
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[:-1], lambda b: b[:6] + b"\xff\xff" + b[8:]])
+def test_a_damaged_store(run, tmp_path, damage):
+    store = tmp_path / "store"
+    assert run(commands, "prepare", f"--out={store}") == (0, [])
+    file = store / "train/tokens.bin"
+    file.write_bytes(damage(file.read_bytes()))
+    refused(run(train_script, data__store=store), 3, "train/tokens.bin is damaged")
+
+
+def test_a_vocabulary_above_the_ids_of_a_store(run, tmp_path):
+    store = tmp_path / "store"
+    assert run(commands, "prepare", f"--out={store}") == (0, [])
+    meta = store / "train/meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"vocabulary_size": 70_000}))
+    refused(run(train_script, data__store=store), 3, "holds uint16", "70000 ids needs uint32")
 
 
 def test_a_corpus_smaller_than_a_batch(run, tmp_path):

@@ -52,8 +52,9 @@ def read_dataset(name: str, reading: Reading, counts: Counter, origin: dict) -> 
     table = _load(name)
     origin.setdefault("datasets", []).append({"name": name, "rows": len(table)})
     columns = [field for field in reading.fields if field in table.column_names]
-    for row, record in enumerate(table.select_columns(columns) if columns else table):
-        yield record_text(record, reading, counts, f"{name} row {row}")
+    for row, record in enumerate(table.select_columns(columns) if columns else table, start=1):
+        if text := record_text(record, reading, counts, f"{name} row {row}").strip():
+            yield text
 
 
 def dataset_identity(name: str) -> str:

@@ -1,7 +1,5 @@
 """A small corpus with every awkward length, and stores made of any documents."""
 
-import contextlib
-import resource
 from types import SimpleNamespace
 
 import numpy as np
@@ -43,19 +41,3 @@ def make_store(tmp_path):
 @pytest.fixture
 def store(make_store, corpus):
     return make_store(corpus)
-
-
-@pytest.fixture
-def full_disk():
-    """`with full_disk(size)`: no file of this process can grow beyond `size` bytes."""
-
-    @contextlib.contextmanager
-    def full_disk(size):
-        soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-        try:
-            yield
-        finally:
-            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-    return full_disk

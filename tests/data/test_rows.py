@@ -191,3 +191,105 @@ def test_a_cache_that_cannot_be_written_is_not_fatal(store, special, tmp_path):
     with pytest.warns(UserWarning, match="not cached"):
         batch = packed(store, special, tmp_path / "file" / "cache")
     assert len(batch["token_ids"])
+
+
+# Pieces that overlap.
+
+
+@pytest.mark.parametrize("mode", ["packed", "document"])
+@pytest.mark.parametrize("length, overlap", [(8, 1), (8, 5), (16, 3), (64, 10)])
+def test_pieces_repeat_the_end_of_the_one_before(store, corpus, special, mode, length, overlap):
+    batch = every(make_rows(store, mode=mode, length=length, special=special, overlap=overlap))
+    found = []
+    for ids in batch["token_ids"]:
+        text = [token for token in ids.tolist() if token != PAD]
+        while text:
+            end = text.index(SEP)
+            found.append(text[1:end])
+            text = text[end + 1 :]
+    longest = length - 2
+    expected = []
+    for doc in corpus:
+        start = 0
+        while True:
+            expected.append(doc[start : start + longest])
+            if start + longest >= len(doc):
+                break
+            start += longest - overlap
+    assert sorted(found) == sorted(expected)
+
+
+def test_overlap_is_part_of_the_plan_and_no_new_text(store, special, tmp_path):
+    plain, again, cached = (
+        make_rows(
+            store,
+            mode="packed",
+            length=16,
+            special=special,
+            cache_dir=tmp_path / "cache",
+            overlap=overlap,
+        )
+        for overlap in (0, 6, 6)
+    )
+    assert len(again) > len(plain) and useful_share(again) < useful_share(plain)
+    assert np.array_equal(every(cached)["token_ids"], every(again)["token_ids"])
+    assert len(os.listdir(tmp_path / "cache")) == 2
+
+
+@pytest.mark.parametrize("mode, overlap", [("blocks", 1), ("packed", 14), ("document", -1)])
+def test_an_overlap_that_pieces_cannot_have(store, special, mode, overlap):
+    with pytest.raises(ConfigError, match=f"overlap of {overlap} tokens .* choose 0 to 13"):
+        make_rows(store, mode=mode, length=16, special=special, overlap=overlap)
+
+
+# Rows of several sources.
+
+
+SOURCES = ((0, 13), (13, 13), (13, 45), (45, 60))  # documents; the second source has none
+
+
+@pytest.fixture
+def mixed_store(make_store, corpus):
+    """The corpus as documents of four sources."""
+    store = make_store(corpus)
+    table = [
+        {"name": f"s{i}", "documents": end - begin, "tokens": sum(map(len, corpus[begin:end]))}
+        for i, (begin, end) in enumerate(SOURCES)
+    ]
+    store.meta["sources"] = table
+    return store
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+@pytest.mark.parametrize("mode", ["packed", "document"])
+def test_each_source_has_its_own_rows(mixed_store, corpus, special, mode, length, tmp_path):
+    for _ in range(2):  # made, and from the cache
+        rows = make_rows(
+            mixed_store,
+            mode=mode,
+            length=length,
+            special=special,
+            by_source=True,
+            cache_dir=tmp_path,
+        )
+        assert rows.bounds[0] == 0 and rows.bounds[-1] == len(rows)
+        for i, (begin, end) in enumerate(SOURCES):
+            ids = read_rows(rows, np.arange(rows.bounds[i], rows.bounds[i + 1]))["token_ids"]
+            assert sorted(ids[ids > SEP]) == sum(corpus[begin:end], [])
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_a_block_belongs_to_the_source_it_begins_in(mixed_store, corpus, special, length):
+    rows = make_rows(mixed_store, mode="blocks", length=length, special=special, by_source=True)
+    together = make_rows(mixed_store, mode="blocks", length=length, special=special)
+    assert np.array_equal(every(rows)["token_ids"], every(together)["token_ids"])
+    first = np.cumsum([0, *(len(doc) + 2 for doc in corpus)])  # of each document in the stream
+    for i, (begin, end) in enumerate(SOURCES):
+        starts = np.arange(rows.bounds[i], rows.bounds[i + 1]) * length
+        assert np.all((starts >= first[begin]) & (starts < first[end]))
+    assert rows.bounds[-1] == len(rows)
+
+
+def test_without_sources_all_rows_are_of_one(mixed_store, special):
+    rows = make_rows(mixed_store, mode="packed", length=16, special=special)
+    assert rows.bounds.tolist() == [0, len(rows)]

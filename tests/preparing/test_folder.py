@@ -1,10 +1,17 @@
+"""A prepared folder is made once, from its text alone, whole or not at all."""
+
 import dataclasses
 import json
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
 from mlm.errors import DataError, OutputError
-from mlm.preparing.folder import TextSettings, open_prepared, prepare
+from mlm.preparing import TextSettings, open_prepared, prepare
+from mlm.preparing import folder as folder_module
+from mlm.preparing.documents import scan
 from mlm.text import train_tokenizer
 
 SETTINGS = dict(
@@ -121,3 +128,132 @@ def test_what_was_replaced_is_told(settings, tmp_path):
     given = dataclasses.replace(settings, corpus=str(corpus), on_bad_bytes="replace")
     prepare(given, cache_dir=tmp_path, say=said.append)
     assert "40 characters stand for bytes that are no text" in said
+
+
+def test_sources_keep_their_order_and_their_shares(settings, tmp_path, corpus_file):
+    (tmp_path / "b.jsonl").write_text("".join(f'{{"text": "one more {n}"}}\n' for n in range(40)))
+    both = dataclasses.replace(settings, corpus=f"{tmp_path / 'b.jsonl'},{corpus_file}")
+    text = prepare(both, cache_dir=tmp_path, say=str)
+    names = [source["name"] for source in text.train.sources]
+    assert names == both.corpus.split(",")
+    first = text.train.sources[0]["tokens"]
+    words = text.tokenizer.decode(text.train.tokens[:first])
+    assert words.startswith("one more") and "the" not in words.split()
+    assert "more" not in text.tokenizer.decode(text.train.tokens[first:]).split()
+
+
+def test_documents_of_a_notebook_are_found_again_by_their_text(settings, tmp_path):
+    texts = [f"a document about the number {n}" for n in range(60)]
+    said = []
+    first = prepare(settings, documents=iter(texts), cache_dir=tmp_path, say=said.append)
+    again = prepare(settings, documents=(t for t in texts), cache_dir=tmp_path, say=said.append)
+    assert first.folder == again.folder and len(said) == 3
+    other = prepare(settings, documents=texts[1:], cache_dir=tmp_path, say=str)
+    assert other.folder != first.folder and other.folder.name.startswith("documents-")
+    assert {path.name for path in tmp_path.iterdir()} == {first.folder.name, other.folder.name}
+
+
+# A process that was killed, and others beside it.
+
+
+class Killed(BaseException):
+    """Ends `prepare` where no handler of its own can."""
+
+
+def kill_at(monkeypatch, module, name, call):
+    """`module.name` raises `Killed` at its `call`-th call."""
+    calls, real = [], getattr(module, name)
+
+    def dying(*args, **kwargs):
+        calls.append(name)
+        if len(calls) == call:
+            raise Killed
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(module, name, dying)
+
+
+def files(folder):
+    names = sorted(p.relative_to(folder) for p in folder.rglob("*") if p.name != "checked.json")
+    return {name: (folder / name).read_bytes() for name in names if (folder / name).is_file()}
+
+
+@pytest.mark.parametrize(
+    ("name", "call", "said"),
+    [
+        ("scan", 1, ["reading", "training", "tokenizing"]),
+        ("train_tokenizer", 1, ["reading", "training", "tokenizing"]),
+        ("_write_side", 1, ["continuing", "tokenizing"]),
+        ("_write_side", 2, ["continuing", "tokenizing"]),
+    ],
+)
+def test_a_killed_process_is_continued(settings, tmp_path, monkeypatch, name, call, said):
+    whole = prepare(settings, cache_dir=tmp_path / "whole", say=str)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, folder_module, name, call)
+        prepare(settings, cache_dir=tmp_path / "cache", say=str)
+    [partial] = (p for p in (tmp_path / "cache").iterdir() if p.suffix == ".partial")
+    assert partial.name.startswith(".stories-")
+    lines = []
+    text = prepare(settings, cache_dir=tmp_path / "cache", say=lines.append)
+    assert [line.split()[0] for line in lines] == said
+    assert files(text.folder) == files(whole.folder)
+    assert [p.name for p in (tmp_path / "cache").iterdir()] == [text.folder.name]
+
+
+def test_text_that_changed_after_a_kill_is_prepared_anew(settings, tmp_path, monkeypatch):
+    copy = tmp_path / "copy.txt"
+    copy.write_text("\n\n".join(f"story {n}" for n in range(60)))
+    given = dataclasses.replace(settings, corpus=str(copy), vocabulary_size=40)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, folder_module, "_write_side", 2)
+        prepare(given, cache_dir=tmp_path / "cache", say=str)
+    copy.write_text(copy.read_text() + "\n\nstory 60")
+    text = prepare(given, cache_dir=tmp_path / "cache", say=str)
+    assert text.train.documents + text.heldout.documents == 61
+
+
+def test_two_processes_prepare_one_text_once(settings, tmp_path, monkeypatch):
+    """Threads stand for processes: the lock belongs to an open file, not to a process."""
+    began, go_on, said = threading.Event(), threading.Event(), [[], []]
+
+    def slow_scan(settings):
+        began.set()
+        assert go_on.wait(30)
+        return scan(settings)
+
+    monkeypatch.setattr(folder_module, "scan", slow_scan)
+
+    def run(i):
+        return prepare(settings, cache_dir=tmp_path, say=said[i].append).folder
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(run, 0)
+        assert began.wait(30)
+        second = pool.submit(run, 1)
+        while not said[1]:
+            time.sleep(0.01)
+        go_on.set()
+        assert first.result() == second.result()
+    assert said[1] == ["waiting for another process that prepares the same text"]
+    assert [line.split()[0] for line in said[0]] == ["reading", "training", "tokenizing"]
+    assert [p.name for p in tmp_path.iterdir()] == [first.result().name]
+
+
+def test_a_full_disk_leaves_nothing(settings, tmp_path, full_disk):
+    # Room for the tokenizer, not for 600 documents of tokens.
+    with full_disk(9000), pytest.raises(OutputError, match="cannot be written .File too large."):
+        prepare(settings, cache_dir=tmp_path / "cache", say=str)
+    assert list((tmp_path / "cache").iterdir()) == []
+    with full_disk(100), pytest.raises(OutputError, match="cannot be written"):
+        prepare(settings, tmp_path / "out", cache_dir=tmp_path, say=str)
+    assert not (tmp_path / "out").exists()
+
+
+def test_damaged_text_leaves_nothing(settings, tmp_path):
+    corpus = tmp_path / "a.txt"
+    corpus.write_bytes(b"\n\n".join(b"story %d" % n for n in range(60)) + b"\n\n\xff")
+    given = dataclasses.replace(settings, corpus=str(corpus))
+    with pytest.raises(DataError, match="a.txt is not UTF-8: byte 0xff in line 121"):
+        prepare(given, cache_dir=tmp_path / "cache", say=str)
+    assert list((tmp_path / "cache").iterdir()) == []
