@@ -23,7 +23,8 @@ from mlm.data.writer import fill_store
 from mlm.errors import DataError, MlmError, OutputError
 from mlm.preparing.documents import HELDOUT, TRAIN, Scan, TextSettings, read_sides, scan, spooled
 from mlm.preparing.encode import encode, with_progress
-from mlm.text import Tokenizer, load_tokenizer, source_identity, train_tokenizer
+from mlm.preparing.vocabulary import train_on
+from mlm.text import Tokenizer, load_tokenizer, source_identity
 
 VERSION = 3  # of a prepared folder; part of its name in the cache
 TOLD = {
@@ -188,10 +189,7 @@ def _tokenizer(settings: TextSettings, partial: Path, found: Scan, say: Callable
     if settings.tokenizer:
         tokenizer = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase)
     else:
-        say(f"training a WordPiece vocabulary of {settings.vocabulary_size}")
-        tokenizer = train_tokenizer(
-            found.sample, vocabulary_size=settings.vocabulary_size, lowercase=settings.lowercase
-        )
+        tokenizer = train_on(found, settings, say=say)
     tokenizer.save(file)
     facts = dataclasses.asdict(dataclasses.replace(found, sample=[], kept=None))
     (partial / "scan.tmp").write_text(json.dumps(facts))

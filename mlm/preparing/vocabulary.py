@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlm.errors import ConfigError, OutputError
-from mlm.preparing.documents import TRAIN, TextSettings, scan, spooled, utf8_size
+from mlm.preparing.documents import TRAIN, Scan, TextSettings, scan, spooled, utf8_size
 from mlm.text import Tokenizer, train_tokenizer
 
 
@@ -34,7 +34,9 @@ def train_vocabulary(settings: TextSettings, out: Path, *, say: Callable = print
         out.parent.mkdir(parents=True, exist_ok=True)
         # Made before the text is read: a place that cannot be written is told at once.
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as place:
-            tokenizer = _train(settings, Path(place), say)
+            with spooled(settings, None, Path(place)) as settings:
+                say(f"reading {settings.source or settings.corpus}")
+                tokenizer = train_on(scan(settings), settings, say=say)
             tokenizer.save(out)
     except OSError as error:
         raise OutputError(
@@ -44,10 +46,8 @@ def train_vocabulary(settings: TextSettings, out: Path, *, say: Callable = print
     return tokenizer
 
 
-def _train(settings: TextSettings, place: Path, say: Callable) -> Tokenizer:
-    with spooled(settings, None, place) as settings:
-        say(f"reading {settings.source or settings.corpus}")
-        found = scan(settings)
+def train_on(found: Scan, settings: TextSettings, *, say: Callable = print) -> Tokenizer:
+    """The tokenizer of a scanned text: trained on its sample, which is told in bytes."""
     size = sum(map(utf8_size, found.sample))
     say(
         f"training a WordPiece vocabulary of {settings.vocabulary_size:,} on {size:,} of "

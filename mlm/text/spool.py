@@ -25,7 +25,7 @@ def spool_standard_input(name: str, folder: Path) -> Path:
     """A file in `folder` with all of standard input, named by its kind.
 
     Raises:
-      DataError: nothing is piped in.
+      DataError: nothing is piped in, or nothing comes.
     """
     if sys.stdin is None or sys.stdin.isatty():
         raise DataError(
@@ -34,7 +34,9 @@ def spool_standard_input(name: str, folder: Path) -> Path:
         )
     path = folder / f"stdin{name.removeprefix(STANDARD_INPUT) or '.txt'}"
     with path.open("wb") as file:
-        shutil.copyfileobj(getattr(sys.stdin, "buffer", sys.stdin), file, 1 << 20)
+        shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+    if not path.stat().st_size:
+        raise DataError(f"corpus {name!r} is standard input, and that is empty; pipe text into it")
     return path
 
 

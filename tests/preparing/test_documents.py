@@ -11,7 +11,7 @@ import pytest
 from mlm.errors import DataError
 from mlm.preparing import documents, folder
 from mlm.preparing.documents import HELDOUT, TRAIN, TextSettings, read_sides, scan, spooled
-from mlm.text import train_tokenizer
+from mlm.preparing.vocabulary import train_on
 
 SETTINGS = dict(
     document="line", heldout_fraction=0.2, tokenizer="", vocabulary_size=80, lowercase=True
@@ -52,9 +52,9 @@ def test_text_that_changes_between_the_passes(settings, tmp_path, monkeypatch):
     def train_and_append(*args, **kwargs):
         with open(settings.corpus, "a") as file:
             file.write("\none more")
-        return train_tokenizer(*args, **kwargs)
+        return train_on(*args, **kwargs)
 
-    monkeypatch.setattr(folder, "train_tokenizer", train_and_append)
+    monkeypatch.setattr(folder, "train_on", train_and_append)
     with pytest.raises(DataError, match="a.txt changed while it was read"):
         folder.prepare(settings, cache_dir=tmp_path / "cache", say=str)
     assert not list((tmp_path / "cache").iterdir())

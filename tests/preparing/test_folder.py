@@ -182,7 +182,7 @@ def files(folder):
     ("name", "call", "said"),
     [
         ("scan", 1, ["reading", "training", "tokenizing"]),
-        ("train_tokenizer", 1, ["reading", "training", "tokenizing"]),
+        ("train_on", 1, ["reading", "training", "tokenizing"]),
         ("_write_side", 1, ["continuing", "tokenizing"]),
         ("_write_side", 2, ["continuing", "tokenizing"]),
     ],

@@ -35,6 +35,12 @@ def test_a_terminal_has_nothing_to_read(tmp_path, monkeypatch):
         spool_standard_input("-", tmp_path)
 
 
+def test_an_empty_pipe(tmp_path, monkeypatch):
+    pipe(monkeypatch, b"")
+    with pytest.raises(DataError, match="corpus '-' is standard input, and that is empty"):
+        spool_standard_input("-", tmp_path)
+
+
 def test_documents_are_read_one_at_a_time(tmp_path):
     asked = []
 
