@@ -1,0 +1,165 @@
+"""Models from wherever they lie: a built-in name, the Hub, or a folder of any known kind.
+
+What a folder is follows from its files: a Hugging Face directory, a KerasHub preset, one that
+`save_to_preset` wrote, or the workdir of a run, or one of its checkpoints.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jax
+import numpy as np
+
+from mlm import models, saved
+from mlm.config import from_flat
+from mlm.errors import CheckpointError
+from mlm.experiment import model_config
+from mlm.models.presets import PRESETS, download, repository_of
+from mlm.text import Tokenizer, load_tokenizer
+from mlm.training.workdir import read_json, saved_steps
+
+READERS = {
+    "huggingface": models.load_huggingface,
+    "keras": models.load_keras_preset,
+    "mlm": models.load_preset,
+}
+CONFIG_READERS = {
+    "huggingface": models.read_huggingface_config,
+    "keras": models.read_keras_config,
+    "mlm": models.read_preset_config,
+}
+
+
+@dataclass(frozen=True)
+class Pretrained:
+    """A model that was found, its tokenizer, and what happened on the way.
+
+    Attributes:
+      kind: 'huggingface', 'keras', 'mlm' (a preset of ours) or 'run' (a workdir).
+      folder: where its files lie.
+      revision: the commit of a download, the step of a run, else None.
+      config: the architecture.
+      params: nested dict, float32 NumPy.
+      tokenizer: the one it was trained with.
+      notes: a sentence for each thing that was dropped, or is random because it was not there.
+    """
+
+    kind: str
+    folder: Path
+    revision: str | None
+    config: models.DistilBertConfig
+    params: dict
+    tokenizer: Tokenizer
+    notes: tuple[str, ...] = ()
+
+
+def load_pretrained(
+    place: str | Path,
+    *,
+    load_weights: bool = True,
+    key: jax.Array | None = None,
+    cast: bool = False,
+    local_files_only: bool = False,
+    say: Callable[[str], None] = print,
+) -> Pretrained:
+    """The model at `place`: a name of `PRESETS`, `hf://org/name[@revision]`, or a folder.
+
+    Args:
+      load_weights: False for random weights from `key`; nothing but config and tokenizer is read.
+      key: for weights that a checkpoint lacks, such as the head of a bare encoder.
+      cast: whether weights that are not float32 may be turned into it.
+      local_files_only: never ask the network.
+      say: called with a line on what was downloaded, and with each note.
+
+    Raises:
+      CheckpointError: there is no such model, it is damaged, or not one that we have.
+      DataError: its tokenizer cannot be used.
+    """
+    folder, revision = _place(str(place), load_weights, local_files_only, say)
+    kind = kind_of(folder)
+    if kind == "run":
+        return _load_run(folder, load_weights, key)
+    if load_weights:
+        loaded = READERS[kind](folder, key=key, cast=cast)
+    else:
+        loaded = models.Loaded(*_random(CONFIG_READERS[kind](folder), key), notes=())
+    for note in loaded.notes:
+        say(f"{place}: {note}")
+    tokenizer = load_tokenizer(folder)
+    _check_vocabulary(tokenizer, loaded.config, folder)
+    return Pretrained(
+        kind, folder, revision, loaded.config, loaded.params, tokenizer, loaded.notes
+    )
+
+
+def kind_of(folder: Path) -> str:
+    """What a folder holds, by its files; raises CheckpointError where that is no model."""
+    if folder.parent.name == "checkpoints" and folder.name.isdigit():
+        return "run"
+    if (folder / "checkpoints").is_dir() and (folder / "config.json").is_file():
+        return "run"
+    config = read_json(folder / "config.json") if folder.is_dir() else None
+    if config is not None:
+        for field, kind in (
+            ("model_type", "huggingface"),
+            ("registered_name", "keras"),
+            ("mlm_version", "mlm"),
+        ):
+            if field in config:
+                return kind
+    raise CheckpointError(
+        f"{folder} holds no model: no config.json of a Hugging Face directory, a KerasHub preset "
+        "or ours, and no checkpoints of a run; correct the path"
+    )
+
+
+def _place(
+    place: str, load_weights: bool, local_files_only: bool, say: Callable
+) -> tuple[Path, str | None]:
+    found = repository_of(place)
+    if found is None:
+        return Path(place), None
+    repository, revision = found
+    folder, commit = download(
+        repository, revision, weights=load_weights, local_files_only=local_files_only
+    )
+    say(f"{place}: {repository} at {commit}")
+    return folder, commit
+
+
+def _random(config: models.DistilBertConfig, key: jax.Array | None):
+    if key is None:
+        raise ValueError("load_weights=False makes random weights; give a key, jax.random.key(0)")
+    return config, jax.tree.map(np.asarray, models.create(config, key)[1])
+
+
+def _load_run(folder: Path, load_weights: bool, key: jax.Array | None) -> Pretrained:
+    """A workdir at its newest checkpoint, or one checkpoint of it."""
+    workdir, step = (folder, None)
+    if folder.parent.name == "checkpoints":
+        workdir, step = folder.parent.parent, int(folder.name)
+    steps = saved_steps(workdir / "checkpoints")
+    if step is None and not steps or step is not None and step not in steps:
+        raise CheckpointError(f"{folder} holds no checkpoint; train one with train.py")
+    step = steps[-1] if step is None else step
+    fields = read_json(workdir / "config.json")
+    if fields is None:
+        raise CheckpointError(f"{workdir / 'config.json'} cannot be read; put it back")
+    tokenizer = saved.saved_tokenizer(workdir)
+    config = model_config(from_flat(fields), tokenizer.vocabulary_size)
+    if load_weights:
+        params = jax.tree.map(np.asarray, saved.restore_params(config, workdir, step))
+    else:
+        params = _random(config, key)[1]
+    return Pretrained("run", workdir, str(step), config, params, tokenizer)
+
+
+def _check_vocabulary(
+    tokenizer: Tokenizer, config: models.DistilBertConfig, folder: Path
+) -> None:
+    if tokenizer.vocabulary_size > config.vocabulary_size:
+        raise CheckpointError(
+            f"the tokenizer in {folder} has {tokenizer.vocabulary_size} ids, its model "
+            f"{config.vocabulary_size}; one of them belongs to another checkpoint"
+        )
