@@ -55,7 +55,7 @@ def run(
         print_fills(console, fill_mask, params, fill, top_k=top_k)
         return
     exp = experiment.build(config, say=console.print)
-    saved.keep_text(workdir, exp.text)
+    saved.keep_text(workdir, exp.text, exp.rows)
     evaluation = exp.run.evaluate(saved.restore_params(exp.model, workdir, step))
     name = "eval.json" if step == steps[-1] else f"eval-{step}.json"
     write_json(workdir / name, {"step": step, "masks": evaluation})

@@ -49,7 +49,7 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
         print_config(console, config)
         experiment.check_devices(config)
         exp = experiment.build(config, say=console.print)
-        saved.keep_text(workdir, exp.text)
+        saved.keep_text(workdir, exp.text, exp.rows)
         print_experiment(console, exp)
         console.print(f"workdir {workdir}")
         write_json(workdir / "environment.json", environment())

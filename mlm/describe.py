@@ -60,7 +60,7 @@ def source_lines(exp: Experiment) -> list[str]:
     counts = epoch_counts(exp.rows, shares=shares, temperature=temperature)
     if counts is None:
         return []
-    sizes = np.diff(exp.rows.bounds)
+    sizes = np.diff(exp.rows.source_bounds)
     sources = zip(exp.text.train.sources, counts, sizes, strict=True)
     return [
         f"     {source['name']}: {count / counts.sum():.4f} of an epoch, {count:,} of its {size:,} "

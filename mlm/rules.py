@@ -150,7 +150,8 @@ def _relations(config: ConfigDict) -> Iterable[str]:
 
 def _mixture(config: ConfigDict) -> Iterable[str]:
     data = config.data
-    if not all(is_number(share) and 0 <= share < math.inf for share in data.shares):
+    listed = isinstance(data.shares, (tuple, list))
+    if not listed or not all(is_number(s) and 0 <= s < math.inf for s in data.shares):
         yield f"data.shares is {data.shares}; give numbers, 0 or more, such as (0.7, 0.3)"
         return
     sources = [data.source] if data.source else [n for n in data.corpus.split(",") if n.strip()]

@@ -8,7 +8,7 @@ import jax
 from ml_collections import ConfigDict
 
 from mlm import models
-from mlm.data import ORDER_VERSION
+from mlm.data import ORDER_VERSION, Rows
 from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.fill_mask import make_fill_mask
 from mlm.experiment import model_config
@@ -21,7 +21,7 @@ from mlm.training.workdir import read_json, saved_steps, write_json
 WAY_OUT = "; put the file back, or choose another --workdir"
 
 
-def keep_text(workdir: Path, text: PreparedText) -> None:
+def keep_text(workdir: Path, text: PreparedText, rows: Rows) -> None:
     """Stores the tokenizer and where the text is from with the run: tokenizer.json, text.json.
 
     Raises:
@@ -30,6 +30,7 @@ def keep_text(workdir: Path, text: PreparedText) -> None:
     facts = {
         "text": text.train.fingerprint,
         "order": ORDER_VERSION,
+        "rows": rows.source_bounds.tolist(),
         "source": text.train.meta["source"],
     }
     stored = read_json(workdir / "text.json")
@@ -40,10 +41,12 @@ def keep_text(workdir: Path, text: PreparedText) -> None:
     if stored is None:
         raise CheckpointError(f"{workdir} holds checkpoints but no readable text.json{WAY_OUT}")
     stored["tokenizer"] = saved_tokenizer(workdir).hash
+    stored.setdefault("rows", facts["rows"])  # a run from before sources had shares
     for name, now in (
         ("tokenizer", text.tokenizer.hash),
         ("text", facts["text"]),
         ("order", ORDER_VERSION),
+        ("rows", facts["rows"]),
     ):
         if stored.get(name) != now:
             raise CheckpointError(

@@ -39,7 +39,7 @@ def epoch_of(config):
 
 def test_sources_share_rows_unless_they_have_shares(make):
     rows, ids, visits = epoch_of(make())
-    assert rows.bounds.tolist() == [0, len(rows)]
+    assert rows.source_bounds.tolist() == [0, len(rows)]
     assert len(set(ids.tolist())) == len(ids) and not visits.any()
 
 
@@ -48,11 +48,12 @@ def test_sources_share_rows_unless_they_have_shares(make):
 )
 def test_shares_of_an_epoch(make, fields, share):
     rows, ids, visits = epoch_of(make(**fields))
-    assert len(rows.bounds) == 3 and rows.bounds[1] > 4 * (len(rows) - rows.bounds[1])
-    first = np.count_nonzero(ids < rows.bounds[1])
+    begin, border, end = rows.source_bounds
+    assert (begin, end) == (0, len(rows)) and border > 4 * (end - border)
+    first = np.count_nonzero(ids < border)
     assert abs(first - share * len(rows)) < 17  # the epoch's last rows are in a batch of the next
-    assert visits.max() > 2 and not visits[ids < rows.bounds[1]].any()
-    text = read_rows(rows, np.arange(rows.bounds[1], len(rows)))["token_ids"]
+    assert visits.max() > 2 and not visits[ids < border].any()
+    text = read_rows(rows, np.arange(border, end))["token_ids"]
     assert np.count_nonzero(text[:, 0] == rows.special.cls) == len(text)
 
 

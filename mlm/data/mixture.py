@@ -2,7 +2,8 @@
 
 An epoch has as many places as there are rows. Of a source with a share of its own, more or fewer
 rows than it has are taken: its rows are numbered through all epochs, each is visited once before
-any is visited again, and what an epoch leaves is taken by the next.
+any is visited again, and what an epoch leaves is taken by the next. Sources take turns at even
+distances; what is random is which row of a source comes next.
 """
 
 from collections.abc import Callable, Sequence
@@ -48,29 +49,24 @@ def make_epoch_order(
     if counts is None:
         order = source_order(seed, 0, len(rows), 2)
         return lambda epoch, places: (order(epoch, places), np.full(len(places), epoch, np.int32))
-    sizes = np.diff(rows.bounds)
+    sizes = np.diff(rows.source_bounds)
     straddled = counts // np.maximum(sizes, 1) + 2  # visits of a source that one epoch may take
     seeds = [(seed + 0x9E3779B97F4A7C15 * (s + 1)) % (1 << 64) for s in range(len(sizes))]
-    begins, ends = rows.bounds[:-1].tolist(), rows.bounds[1:].tolist()
+    begins, ends = rows.source_bounds[:-1].tolist(), rows.source_bounds[1:].tolist()
     orders = [
         source_order(*arguments)
         for arguments in zip(seeds, begins, ends, straddled.tolist(), strict=True)
     ]
-    return _mixed(make_order(seed, int(counts.sum())), orders, rows.bounds, counts)
+    return _mixed(orders, rows.source_bounds, counts)
 
 
-def _mixed(
-    slots_at: Order, orders: Sequence[Order], bounds: np.ndarray, counts: np.ndarray
-) -> EpochOrder:
-    """An epoch's places hold slots; the first counts[0] slots are those of source 0, and so on."""
-    first = np.cumsum(counts) - counts
+def _mixed(orders: Sequence[Order], bounds: np.ndarray, counts: np.ndarray) -> EpochOrder:
+    """Sources take turns evenly, so that any stretch of an epoch holds their shares too."""
     sizes = np.diff(bounds)
 
     def order(epoch: int, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        slots = slots_at(epoch, places).astype(np.int64)
-        sources = np.searchsorted(np.cumsum(counts), slots, side="right")
-        numbers = epoch * counts[sources] + slots - first[sources]
-        visits, at = np.divmod(numbers, sizes[sources])
+        sources, numbers = turns(counts, places)
+        visits, at = np.divmod(epoch * counts[sources] + numbers, sizes[sources])
         rows = np.empty(len(places), np.int32)
         for source, visit in np.unique(np.stack([sources, visits]), axis=1).T.tolist():
             here = (sources == source) & (visits == visit)
@@ -78,6 +74,27 @@ def _mixed(
         return rows, visits.astype(np.int32)
 
     return order
+
+
+def turns(counts: np.ndarray, places: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Whose turn it is at each place, and its how-manieth: (source int64[N], number int64[N]).
+
+    Of n places the first source gets those where p -> floor((p c + n / 2) / n) steps up, which is
+    c of them at even distances; the next one likewise of what is left.
+    """
+    sources, numbers = np.full((2, len(places)), -1, np.int64)
+    open_places, left = np.arange(len(places)), int(counts.sum())
+    at = np.asarray(places, np.int64)
+    for source, count in enumerate(counts.tolist()):
+        if not count:
+            continue
+        before, after = ((at + step) * count + left // 2 for step in (0, 1))
+        before, after = before // left, after // left
+        taken = after > before
+        sources[open_places[taken]], numbers[open_places[taken]] = source, before[taken]
+        open_places, at = open_places[~taken], (at - before)[~taken]
+        left -= count
+    return sources, numbers
 
 
 def epoch_counts(
@@ -96,13 +113,14 @@ def epoch_counts(
     """
     if not shares and temperature == 1.0:
         return None
-    sizes, names = np.diff(rows.bounds), [source["name"] for source in rows.store.sources]
+    sizes, names = np.diff(rows.source_bounds), [source["name"] for source in rows.store.sources]
     if shares and len(shares) != len(sizes):
         raise ConfigError(
             f"data.shares has {len(shares)} numbers for {len(sizes)} sources ({', '.join(names)}); "
             "give one for each name in data.corpus"
         )
-    weights = np.array(shares, np.float64) if shares else sizes ** (1 / temperature)
+    weights = np.array(shares or sizes, np.float64)
+    weights = (weights / weights.max()) ** (1.0 if shares else 1 / temperature)
     if empty := [name for name, n, w in zip(names, sizes, weights, strict=True) if w and not n]:
         raise DataError(
             f"of {empty[0]} there is no row to train on; give it more text, a share of 0, or leave "

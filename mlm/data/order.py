@@ -34,6 +34,8 @@ def make_order(seed: int, size: int, *, keep: int = 2) -> Order:
 def easy_first(order: Order, stages: np.ndarray, visits: int, *, keep: int = 2) -> Order:
     """`order` with its first `visits` visits sorted by stage; within a stage it stays as it is.
 
+    Such a visit is held whole: 4 bytes per row, and some 30 while it is sorted.
+
     Args:
       stages: uint8[R], 0 for the easiest rows, see `difficulty_stages`.
       keep: see `make_order`.

@@ -38,7 +38,7 @@ class SpecialIds(Protocol):
 class Rows:
     """All rows of a store for one mode and length; `len(rows)` is their number.
 
-    `bounds` int64[S + 1] tells whose they are: the rows of source s are bounds[s] to bounds[s + 1].
+    The rows of source s are source_bounds[s] to source_bounds[s + 1], int64[S + 1].
     """
 
     store: TokenStore
@@ -46,7 +46,7 @@ class Rows:
     length: int
     special: SpecialIds
     layout: Pieces | Stream
-    bounds: np.ndarray
+    source_bounds: np.ndarray
 
     def __len__(self) -> int:
         return len(self.layout)
@@ -69,8 +69,8 @@ def make_rows(
 
     Args:
       overlap: tokens at the end of a piece that begin the next one too; not for `blocks`.
-      by_source: `packed` puts no documents of two sources into a row, and `bounds` tells the rows
-        of each; of `blocks`, a row belongs to the source that it begins in.
+      by_source: `packed` puts no documents of two sources into a row, and `source_bounds` tells
+        the rows of each; of `blocks`, a row belongs to the source that it begins in.
       cache_dir: where the plan of `packed` is kept between runs; None plans anew each time.
 
     Raises:
@@ -165,8 +165,14 @@ def locate(rows: Rows, indices: Sequence[int] | np.ndarray) -> tuple[np.ndarray,
 
 
 def useful_share(rows: Rows) -> float:
-    """The share of all slots that holds tokens of documents, not padding, [CLS] or [SEP]."""
-    return rows.store.token_count / (len(rows) * rows.length)
+    """The share of all slots that holds tokens of documents, not padding, [CLS] or [SEP].
+
+    Tokens that overlapping pieces repeat count as often as they stand there.
+    """
+    layout, tokens = rows.layout, rows.store.token_count
+    if isinstance(layout, Pieces):
+        tokens = int(layout.lengths.sum(dtype=np.int64))
+    return tokens / (len(rows) * rows.length)
 
 
 def _checked_indices(rows: Rows, indices: Sequence[int] | np.ndarray) -> np.ndarray:

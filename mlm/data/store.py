@@ -206,9 +206,12 @@ def _is_checked(path: Path) -> bool:
 
 
 def _states(path: Path) -> dict[str, list[int]]:
-    """Size and time of each file, which a change of its content changes too."""
+    """Size and times of each file; a copy that keeps its time has a new time of its inode."""
     states = {name: (path / name).stat() for name in ("tokens.bin", "doc_ends.npy", "meta.json")}
-    return {name: [state.st_size, state.st_mtime_ns] for name, state in states.items()}
+    return {
+        name: [state.st_size, state.st_mtime_ns, state.st_ctime_ns]
+        for name, state in states.items()
+    }
 
 
 def _damaged(file: Path, finding: str) -> DataError:

@@ -93,7 +93,7 @@ def fill_store(
 def _append(folder: Path, documents_from: Callable, vocabulary_size: int) -> int:
     """All documents that are not yet in the two files; the largest id of all."""
     dtype = DTYPES[smallest_dtype(vocabulary_size)]
-    read, total, max_id = _journal(folder)
+    read, total, max_id = _journal(folder, dtype.itemsize)
     with (
         _opened(folder / "tokens.bin", total * dtype.itemsize) as tokens,
         _opened(folder / "ends.bin", read * 8) as ends,
@@ -119,22 +119,35 @@ def _opened(file: Path, size: int) -> BinaryIO:
     return stream
 
 
-def _journal(folder: Path) -> tuple[int, int, int]:
-    """Documents, tokens and the largest id that are safely in the files; zeros at first."""
-    if not (folder / "journal.json").exists():
+def _journal(folder: Path, token_size: int) -> tuple[int, int, int]:
+    """Documents, tokens and the largest id that are safely in the files.
+
+    Zeros at first, and where the journal is torn or says more than the files hold.
+    """
+    try:
+        entry = json.loads((folder / "journal.json").read_text())
+        read, tokens, max_id = entry["read"], entry["tokens"], entry["max_id"]
+        sizes = [(folder / name).stat().st_size for name in ("tokens.bin", "ends.bin")]
+    except (OSError, ValueError, KeyError, TypeError):
         return 0, 0, 0
-    return tuple(json.loads((folder / "journal.json").read_text()).values())
+    whole = sizes[0] >= tokens * token_size and sizes[1] >= read * 8
+    return (read, tokens, max_id) if whole else (0, 0, 0)
 
 
 def _note(folder: Path, files: Iterable[BinaryIO], entry: dict) -> None:
     for file in files:
         file.flush()
         os.fsync(file.fileno())
-    (folder / "journal.tmp").write_text(json.dumps(entry))
-    os.replace(folder / "journal.tmp", folder / "journal.json")
+    replace_text(folder / "journal.json", json.dumps(entry))
 
 
-def _finish(folder: Path, max_id: int, vocabulary_size: int, labels: dict, sources) -> None:
+def _finish(
+    folder: Path,
+    max_id: int,
+    vocabulary_size: int,
+    labels: dict,
+    sources: Sequence[tuple[str, int]],
+) -> None:
     """Ends of the documents that hold tokens, checksums, and the meta that makes it a store."""
     all_ends = np.fromfile(folder / "ends.bin", "<i8")
     holds_tokens = np.diff(all_ends, prepend=0) > 0
@@ -154,18 +167,28 @@ def _finish(folder: Path, max_id: int, vocabulary_size: int, labels: dict, sourc
         "doc_ends_sha256": sha256(folder / "doc_ends.npy"),
         **labels,
     }
-    (folder / "meta.tmp").write_text(json.dumps(meta, indent=2) + "\n")
-    os.replace(folder / "meta.tmp", folder / "meta.json")
+    replace_text(folder / "meta.json", json.dumps(meta, indent=2) + "\n")
     mark_checked(folder)
 
 
-def _source_table(sources, all_ends: np.ndarray, holds_tokens: np.ndarray) -> list[dict]:
+def replace_text(file: Path, text: str) -> None:
+    """Writes a small file so that a kill or a power cut leaves the old one or the new one."""
+    temporary = file.with_suffix(".tmp")
+    with open(temporary, "w") as stream:
+        stream.write(text)
+        stream.flush()
+        os.fsync(stream.fileno())
+    os.replace(temporary, file)
+
+
+def _source_table(
+    sources: Sequence[tuple[str, int]], all_ends: np.ndarray, holds_tokens: np.ndarray
+) -> list[dict]:
     """Documents and tokens of each source, of which some documents may have held no tokens."""
-    table, begin = [], 0
+    lengths, table, begin = np.diff(all_ends, prepend=0), [], 0
     for name, count in sources:
         part, begin = slice(begin, begin + count), begin + count
-        tokens = int(np.diff(all_ends, prepend=0)[part].sum())
-        documents = int(holds_tokens[part].sum())
+        tokens, documents = int(lengths[part].sum()), int(holds_tokens[part].sum())
         table.append({"name": name, "documents": documents, "tokens": tokens})
     return table
 

@@ -1,6 +1,7 @@
 """From a corpus to token stores on disk: text -> documents on two sides -> ids -> a folder.
 
     documents.py   what is trained on and what is held out, streamed in passes
+    once.py        pipes, functions and iterables kept in files meanwhile
     encode.py      ids at the tokenizer's own speed
     folder.py      the whole: found again, waited for, or gone on with
     vocabulary.py  a tokenizer by itself, trained on the same documents

@@ -3,30 +3,27 @@
 A small text is kept after the first pass; a large one is read anew, so it may exceed the memory.
 """
 
-import contextlib
 import dataclasses
 import hashlib
-import tempfile
+from array import array
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
+from mlm.errors import DataError
 from mlm.text import (
     Reading,
     add_to_fingerprint,
-    call_source,
     corpus_names,
     is_held_out,
-    is_standard_input,
-    spool_documents,
-    spool_standard_input,
+    no_document,
     stream_source,
 )
 
 TRAIN, HELDOUT = "train", "heldout"
 KEPT = 50_000_000  # bytes of text that are kept in memory
-GIVEN = "documents"  # what documents from a notebook are called
+OVERHEAD = 200  # bytes that a kept document takes besides
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,8 +42,8 @@ class TextSettings:
     heldout_corpus: str = ""  # files of their own; empty: a fraction of the corpus
     drop_duplicates: bool = False  # of documents that are equal, keep the first
     tokenizer_sample: int = 50_000_000  # characters of documents that a tokenizer is trained on
-    # Files that stand for sources that can be read only once, by the source's name: see `spooled`.
-    spooled: Mapping[str, Path] = dataclasses.field(default_factory=dict)
+    # Files that stand for sources that can be read only once, by side and number: see `once`.
+    spooled: Mapping[tuple[str | None, int], Path] = dataclasses.field(default_factory=dict)
 
     @property
     def reading(self) -> Reading:
@@ -61,9 +58,20 @@ class TextSettings:
     def heldout_sources(self) -> list[str]:
         return corpus_names(self.heldout_corpus) if self.heldout_corpus else []
 
-    def place(self, name: str) -> str:
-        """Where the source of this name can be read."""
-        return str(self.spooled.get(name, name))
+    @property
+    def shown(self) -> str:
+        """What the text is called."""
+        return self.source or self.corpus
+
+    def places(self) -> list[tuple[str | None, int, str]]:
+        """(side, number, where it can be read) of each source, those that are held out first.
+
+        None stands for both sides: then a hash of each document decides.
+        """
+        places = [(HELDOUT, i, name) for i, name in enumerate(self.heldout_sources)]
+        side = TRAIN if places else None
+        places += [(side, i, name) for i, name in enumerate(self.sources)]
+        return [(side, i, str(self.spooled.get((side, i), name))) for side, i, name in places]
 
 
 class Document(NamedTuple):
@@ -80,87 +88,82 @@ class Scan:
 
     Attributes:
       documents, bytes: by side; bytes as UTF-8.
-      sources: how many documents each source gives to train on.
+      train_documents: how many documents each source gives to train on.
+      fingerprint: sha256 of the documents and their sides.
+      facts: what a run records about its text.
       sample: documents to train a tokenizer on, all of the training side where they fit.
       kept: all documents, or None where there are too many.
-      fingerprint: sha256 of the documents and their sides.
-      source: what a run records about its text.
     """
 
     documents: Mapping[str, int]
     bytes: Mapping[str, int]
-    sources: list[int]
+    train_documents: list[int]
     fingerprint: str
-    source: dict
+    facts: dict
     sample: list[str] = dataclasses.field(default_factory=list)
     kept: list[Document] | None = None
 
 
-@contextlib.contextmanager
-def spooled(
-    settings: TextSettings, documents: Iterable[str] | None, folder: Path
-) -> Iterator[TextSettings]:
-    """The settings with all that can be read only once kept in files, as long as the block runs.
-
-    Args:
-      settings: of which sources may be standard input or a function.
-      documents: from a notebook; they take the place of the corpus.
-      folder: where the files may lie.
-
-    Raises:
-      DataError: reading them fails.
-    """
-    if documents is not None:
-        settings = dataclasses.replace(settings, source=GIVEN)
-    names = dict.fromkeys([*settings.sources, *settings.heldout_sources])
-    once = [name for name in names if name == settings.source or is_standard_input(name)]
-    if not once:
-        yield settings
-        return
-    folder.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=folder, prefix=".spool-") as place:
-        files = {}
-        for name in once:
-            if is_standard_input(name):
-                files[name] = spool_standard_input(name, Path(place))
-                continue
-            texts = call_source(name) if documents is None else documents
-            field = settings.reading.fields[0]
-            files[name] = spool_documents(texts, name, field, Path(place))
-        yield dataclasses.replace(settings, spooled=files)
-
-
 def read_sides(settings: TextSettings, counts: Counter, origins: dict) -> Iterator[Document]:
-    """All documents, the held-out files first.
+    """All documents, the held-out files first; what these hold is not trained on.
 
     Args:
       settings: where from, and how it is shared.
-      counts: grows by the "duplicates" left out and the characters "replaced".
+      counts: grows by the documents left out as "duplicates" or because they are "held_out", and
+        by the characters "replaced".
       origins: filled with what is known of each side's files by the time they have been read.
     """
+    held_out: set[bytes] = set()
     seen: set[bytes] = set()
-    # Held-out files come first, so that no equal document is trained on.
-    held_out = [(name, number, HELDOUT) for number, name in enumerate(settings.heldout_sources)]
-    rest = TRAIN if held_out else None
-    for name, number, side in held_out + [(n, i, rest) for i, n in enumerate(settings.sources)]:
+    for side, number, place in settings.places():
         origin = origins.setdefault(side or TRAIN, {})
-        origin = {} if name in settings.spooled else origin
-        for text in stream_source(settings.place(name), settings.reading, counts, origin):
+        for text in _read_source(settings, (side, number), place, counts, origin):
+            digest = _digest(text) if side or settings.drop_duplicates else b""
+            if side == TRAIN and digest in held_out:
+                counts["held_out"] += 1
+                continue
+            if settings.drop_duplicates and digest in seen:
+                counts["duplicates"] += 1
+                continue
             if settings.drop_duplicates:
-                digest = hashlib.blake2b(text.encode(), digest_size=16).digest()
-                if digest in seen:
-                    counts["duplicates"] += 1
-                    continue
                 seen.add(digest)
+            if side == HELDOUT:
+                held_out.add(digest)
             held = not side and is_held_out(text, settings.heldout_fraction)
             yield Document(side or (HELDOUT if held else TRAIN), number, text)
 
 
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _digest(text: str) -> bytes:
+    return hashlib.blake2b(text.encode(), digest_size=16).digest()
+
+
+def _read_source(
+    settings: TextSettings, key: tuple, place: str, counts: Counter, origin: dict
+) -> Iterator[str]:
+    """The documents of one source; of a spooled one, neither facts nor errors name the file."""
+    if key not in settings.spooled:
+        yield from stream_source(place, settings.reading, counts, origin)
+        return
+    try:
+        yield from stream_source(place, settings.reading, counts, {})
+    except DataError as error:
+        name = (settings.heldout_sources if key[0] == HELDOUT else settings.sources)[key[1]]
+        raise DataError(str(error).replace(place, name)) from error
+
+
 def scan(settings: TextSettings) -> Scan:
-    """One pass over the text, before it is tokenized in another."""
+    """One pass over the text, before it is tokenized in another.
+
+    Raises:
+      DataError: there is no document in it, or it cannot be read.
+    """
     documents, size, counts, origins = Counter(), Counter(), Counter(), {}
-    sources = [0] * len(settings.sources)
-    sample, kept = _Sample(settings.tokenizer_sample), []
+    train_documents = [0] * len(settings.sources)
+    sample, kept = Sample(settings.tokenizer_sample), []
     digest = hashlib.sha256()
     for document in read_sides(settings, counts, origins):
         side, number, text = document
@@ -170,23 +173,25 @@ def scan(settings: TextSettings) -> Scan:
         size[side] += utf8_size(text)
         counts["characters"] += len(text)
         if side == TRAIN:
-            sources[number] += 1
+            train_documents[number] += 1
             if not settings.tokenizer:
                 sample.add(text)
-        if size.total() <= KEPT:
+        if size.total() + OVERHEAD * documents.total() <= KEPT:
             kept.append(document)
         else:
             kept.clear()
+    if not documents:
+        raise no_document(settings.shown)
     fingerprint = digest.hexdigest()
-    source = {"corpus": settings.source or settings.corpus, "text": fingerprint, **origins[TRAIN]}
+    facts = {"corpus": settings.shown, "text": fingerprint, **origins[TRAIN]}
     if settings.heldout_corpus:
-        source["heldout_corpus"] = settings.heldout_corpus
-        source["heldout"] = origins[HELDOUT]
-    source |= {"documents": documents.total(), "characters": counts["characters"]}
-    source |= {"duplicates": counts["duplicates"], "replaced_characters": counts["replaced"]}
-    return Scan(
-        dict(documents), dict(size), sources, fingerprint, source, sample.texts, kept or None
-    )
+        facts["heldout_corpus"] = settings.heldout_corpus
+        facts["heldout"] = origins[HELDOUT]
+    facts |= {"documents": documents.total(), "characters": counts["characters"]}
+    facts |= {"duplicates": counts["duplicates"], "held_out_too": counts["held_out"]}
+    facts |= {"replaced_characters": counts["replaced"]}
+    sides = dict(documents), dict(size)
+    return Scan(*sides, train_documents, fingerprint, facts, sample.texts, kept or None)
 
 
 def utf8_size(text: str) -> int:
@@ -194,31 +199,34 @@ def utf8_size(text: str) -> int:
     return len(text) if text.isascii() else len(text.encode())
 
 
-class _Sample:
+class Sample:
     """Documents of up to `limit` characters in all, chosen by a hash: in any order the same ones.
 
     While there are too many, the half with the larger hashes goes, and what comes later must be as
-    small.
+    small. Where every document is longer than the limit, the one with the smallest hash stays.
     """
 
     def __init__(self, limit: int):
         self.limit, self.size, self.bound = limit, 0, 1 << 64
-        self.hashed: list[tuple[int, str]] = []
-
-    @property
-    def texts(self) -> list[str]:
-        return [text for _, text in self.hashed]
+        self.texts: list[str] = []
+        self.hashes = array("Q")
 
     def add(self, text: str) -> None:
         number = _sample_hash(text)
-        if number >= self.bound:
+        if number >= self.bound and not (len(self.texts) == 1 and number < self.hashes[0]):
             return
-        self.hashed.append((number, text))
+        self.texts.append(text)
+        self.hashes.append(number)
         self.size += len(text)
-        while self.size > self.limit and len(self.hashed) > 1:
+        while self.size > self.limit and len(self.texts) > 1:
             self.bound //= 2
-            self.hashed = [(n, t) for n, t in self.hashed if n < self.bound]
-            self.size = sum(len(t) for _, t in self.hashed)
+            self._keep([i for i, n in enumerate(self.hashes) if n < self.bound])
+
+    def _keep(self, chosen: list[int]) -> None:
+        chosen = chosen or [min(range(len(self.hashes)), key=self.hashes.__getitem__)]
+        self.texts = [self.texts[i] for i in chosen]
+        self.hashes = array("Q", (self.hashes[i] for i in chosen))
+        self.size = sum(map(len, self.texts))
 
 
 def _sample_hash(text: str) -> int:

@@ -4,6 +4,7 @@ The tokenizers library shares a batch among all cores.
 """
 
 import time
+from array import array
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 
@@ -14,40 +15,42 @@ CHUNK = 1 << 20  # characters encoded at a time; their encodings take a hundred 
 PIECE = 1 << 16  # characters that one core encodes at a time
 
 
-def encode(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[list[int]]:
-    """The ids of each text; long ones are cut at white space, which changes nothing."""
-    for batch in _chunks(texts):
-        ids = iter(tokenizer.encode([piece for pieces in batch for piece in pieces]))
-        for pieces in batch:
-            document = next(ids)
-            for _ in pieces[1:]:
-                document += next(ids)
-            yield document
+def encode(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[array]:
+    """The ids of each text, uint32; long ones are cut at white space, which changes nothing."""
+    document = array("I")
+    for batch in _batches(texts):
+        encoded = tokenizer.encode([piece for piece, _ in batch])
+        for (_, ends), ids in zip(batch, encoded, strict=True):
+            document.extend(ids)
+            if ends:
+                yield document
+                document = array("I")
 
 
-def _chunks(texts: Iterable[str]) -> Iterator[list[list[str]]]:
-    """Documents as their pieces, about `CHUNK` characters at a time."""
-    batch: list[list[str]] = []
-    size = 0
+def _batches(texts: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
+    """Pieces, and whether they end their document, about `CHUNK` characters at a time."""
+    batch, size = [], 0
     for text in texts:
-        batch.append(_pieces(text))
-        size += len(text)
-        if size >= CHUNK:
-            yield batch
-            batch, size = [], 0
+        for piece, ends in _pieces(text):
+            batch.append((piece, ends))
+            size += len(piece)
+            if size >= CHUNK:
+                yield batch
+                batch, size = [], 0
     if batch:
         yield batch
 
 
-def _pieces(text: str) -> list[str]:
+def _pieces(text: str) -> Iterator[tuple[str, bool]]:
     """A word of more than `PIECE` characters is cut too: to a tokenizer it is [UNK] in any case."""
-    pieces = []
-    while len(text) > PIECE:
-        cut = max(text.rfind(" ", 1, PIECE), text.rfind("\n", 1, PIECE))
-        cut = PIECE if cut < 0 else cut
-        pieces.append(text[:cut])
-        text = text[cut:]
-    return [*pieces, text]
+    start = 0
+    while len(text) - start > PIECE:
+        stop = start + PIECE
+        cut = max(text.rfind(" ", start + 1, stop), text.rfind("\n", start + 1, stop))
+        cut = stop if cut < 0 else cut
+        yield text[start:cut], False
+        start = cut
+    yield text[start:], True
 
 
 def with_progress(

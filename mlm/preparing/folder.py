@@ -19,16 +19,18 @@ from pathlib import Path
 import tokenizers
 
 from mlm.data.store import TokenStore, open_store
-from mlm.data.writer import fill_store
+from mlm.data.writer import fill_store, replace_text
 from mlm.errors import DataError, MlmError, OutputError
-from mlm.preparing.documents import HELDOUT, TRAIN, Scan, TextSettings, read_sides, scan, spooled
+from mlm.preparing.documents import HELDOUT, TRAIN, Scan, TextSettings, read_sides, scan
 from mlm.preparing.encode import encode, with_progress
+from mlm.preparing.once import spooled
 from mlm.preparing.vocabulary import train_on
 from mlm.text import Tokenizer, load_tokenizer, source_identity
 
 VERSION = 3  # of a prepared folder; part of its name in the cache
 TOLD = {
     "duplicates": "documents left out that were there before",
+    "held_out_too": "documents left out of training because they are held out",
     "replaced_characters": "characters stand for bytes that are no text",
 }
 
@@ -70,6 +72,7 @@ def prepare(
       say: called with a line on what is being done, only when something is.
 
     Raises:
+      ConfigError: `settings.source` is no function.
       DataError: the corpus or the tokenizer cannot be used.
       OutputError: `folder` holds other text already, or cannot be written.
     """
@@ -79,7 +82,7 @@ def prepare(
         folder = cache_dir / name if cached else folder
         if not folder.exists():
             _make_whole(settings, folder, name, say)
-        elif not cached and _name_of(folder) != name:
+        if not cached and _name_of(folder) != name:
             raise OutputError(
                 f"{folder} exists and was not made from this text and tokenizer; "
                 "choose another --out or remove it"
@@ -107,7 +110,7 @@ def open_prepared(folder: Path, *, tokenizer: Tokenizer | None = None) -> Prepar
 
 
 def _make_whole(settings: TextSettings, folder: Path, name: str, say: Callable) -> None:
-    """Makes `folder`, or nothing: a second process waits for the first, a killed one's is ended."""
+    """Makes `folder`, or nothing; a second process that wants the same text waits for the first."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _one_at_a_time(folder.parent / f".{name}.lock", say):
@@ -117,10 +120,14 @@ def _make_whole(settings: TextSettings, folder: Path, name: str, say: Callable) 
             partial.mkdir(exist_ok=True)
             try:
                 _make(settings, partial, name, say)
+                partial.rename(folder)
+            except BrokenPipeError:
+                raise
             except (MlmError, OSError):  # what a second attempt would meet too
                 shutil.rmtree(partial)
                 raise
-            partial.rename(folder)
+    except BrokenPipeError:  # nobody reads what is said: as good as a kill
+        raise
     except OSError as error:
         raise OutputError(
             f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
@@ -148,7 +155,10 @@ def _one_at_a_time(file: Path, say: Callable) -> Iterator[None]:
 
 
 def _is_open_file(path: Path, descriptor: int) -> bool:
-    return path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor))
+    try:
+        return os.path.samestat(path.stat(), os.fstat(descriptor))
+    except FileNotFoundError:
+        return False
 
 
 def _make(settings: TextSettings, partial: Path, name: str, say: Callable) -> None:
@@ -157,26 +167,27 @@ def _make(settings: TextSettings, partial: Path, name: str, say: Callable) -> No
     say(f"tokenizing {sum(found.documents.values()):,} documents")
     for side in (TRAIN, HELDOUT):
         _write_side(settings, side, found, tokenizer, partial / side, say)
-    if not found.kept and _cache_name(settings) != name:
+    if _cache_name(settings) != name:
         raise DataError(
-            f"{settings.corpus} changed while it was read; start again when it is complete"
+            f"{settings.shown} changed while it was read; start again when it is complete"
         )
     (partial / "scan.json").unlink()
-    facts = {"name": name, **found.source}
+    facts = {"name": name, **found.facts}
     (partial / "prepared.json").write_text(json.dumps(facts, indent=2))
 
 
 def _scanned(settings: TextSettings, partial: Path, say: Callable) -> Scan:
     """What a pass over the text finds; a killed process has left it in `scan.json`."""
-    file = partial / "scan.json"
-    if file.exists():
-        say(f"continuing with {settings.source or settings.corpus} where it was stopped")
-        return Scan(**json.loads(file.read_text()))
-    say(f"reading {settings.source or settings.corpus}")
+    with contextlib.suppress(OSError, ValueError):
+        found = Scan(**json.loads((partial / "scan.json").read_text()))
+        say(f"continuing with {settings.shown} where it was stopped")
+        return found
+    (partial / "scan.json").unlink(missing_ok=True)  # torn by a power cut
+    say(f"reading {settings.shown}")
     found = scan(settings)
     for fact, words in TOLD.items():
-        if found.source[fact]:
-            say(f"{found.source[fact]:,} {words}")
+        if found.facts[fact]:
+            say(f"{found.facts[fact]:,} {words}")
     _check_sides(settings, found)
     return found
 
@@ -192,8 +203,7 @@ def _tokenizer(settings: TextSettings, partial: Path, found: Scan, say: Callable
         tokenizer = train_on(found, settings, say=say)
     tokenizer.save(file)
     facts = dataclasses.asdict(dataclasses.replace(found, sample=[], kept=None))
-    (partial / "scan.tmp").write_text(json.dumps(facts))
-    os.replace(partial / "scan.tmp", scanned)
+    replace_text(scanned, json.dumps(facts))
     return tokenizer
 
 
@@ -201,20 +211,23 @@ def _check_sides(settings: TextSettings, found: Scan) -> None:
     train, heldout = (found.documents.get(side, 0) for side in (TRAIN, HELDOUT))
     if not train or not heldout:
         raise DataError(
-            f"data.corpus {settings.source or settings.corpus} has {train + heldout} documents, of "
+            f"data.corpus {settings.shown} has {train + heldout} documents, of "
             f"which data.heldout_fraction {settings.heldout_fraction} leaves {train} to train on "
             f"and {heldout} to evaluate on; give more text, change the fraction, name "
             "data.heldout_corpus, or make a document of every line with data.document=line"
         )
 
 
-def _write_side(settings, side, found: Scan, tokenizer: Tokenizer, path: Path, say) -> None:
+def _write_side(
+    settings: TextSettings, side: str, found: Scan, tokenizer: Tokenizer, path: Path, say: Callable
+) -> None:
     def documents_from(number: int) -> Iterator[list[int]]:
         documents = found.kept or read_sides(settings, Counter(), {})
         texts = (document.text for document in documents if document.side == side)
         told = with_progress(texts, found.bytes[side], say, start=number)
         return encode(tokenizer, told)
 
+    sources = list(zip(settings.sources, found.train_documents, strict=True))
     fill_store(
         path,
         documents_from,
@@ -222,9 +235,9 @@ def _write_side(settings, side, found: Scan, tokenizer: Tokenizer, path: Path, s
         labels={
             "tokenizer_hash": tokenizer.hash,
             "fingerprint": f"{found.fingerprint}:{settings.heldout_fraction:g}:{side}",
-            "source": found.source,
+            "source": found.facts,
         },
-        sources=list(zip(settings.sources, found.sources, strict=True)) if side == TRAIN else (),
+        sources=sources if side == TRAIN else (),
     )
 
 
@@ -233,8 +246,7 @@ def _cache_name(settings: TextSettings) -> str:
     made_by = f"trained with tokenizers {tokenizers.__version__}"
     if settings.tokenizer:
         made_by = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase).hash
-    names = [*settings.heldout_sources, *settings.sources]
-    identity = [source_identity(settings.place(name), settings.reading) for name in names]
+    identity = [source_identity(place, settings.reading) for *_, place in settings.places()]
     fields = dataclasses.asdict(settings) | {"spooled": None}
     facts = json.dumps([VERSION, identity, made_by, fields])
     first = Path(settings.sources[0]).stem.lower()

@@ -47,6 +47,8 @@ def _origin(source: Mapping) -> list[str]:
         lines[0] += f" ({len(files)} file{'s' * (len(files) > 1)}), {size:.1f} MB"
     if source.get("duplicates"):
         lines.append(f"left out because they were there before: {source['duplicates']:,} documents")
+    if source.get("held_out_too"):
+        lines.append(f"left out because they are held out: {source['held_out_too']:,} documents")
     if source.get("replaced_characters"):
         lines.append(f"replaced, because they were no text: {source['replaced_characters']:,}")
     return lines

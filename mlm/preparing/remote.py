@@ -1,13 +1,15 @@
 """Prepared text in a bucket: copied once to this machine, because rows are read through mmap."""
 
+import contextlib
+import errno
 import hashlib
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
 
-from mlm.errors import DataError
+from mlm.errors import DataError, OutputError
 from mlm.preparing.folder import open_prepared
 
 FACTS = ("tokenizer.json", "train/meta.json", "heldout/meta.json")  # they hold all checksums
@@ -21,32 +23,56 @@ def local_folder(place: str, *, cache_dir: Path, say: Callable = print) -> Path:
 
     Raises:
       DataError: there is no prepared text, it cannot be reached, or it arrived damaged.
-      OSError: the copy cannot be written.
+      OutputError: the copy cannot be written.
     """
     return _copy(place, cache_dir, say) if "://" in place else Path(place)
 
 
 def _copy(url: str, cache_dir: Path, say: Callable) -> Path:
-    try:
+    with _told(url):
         files, root = fsspec.core.url_to_fs(url)
-        facts = b"".join(files.cat_file(f"{root}/{name}") for name in FACTS)
+        facts = b"".join(files.cat_file(f"{root.rstrip('/')}/{name}") for name in FACTS)
+    folder = cache_dir / f"remote-{hashlib.sha256(facts).hexdigest()[:16]}"
+    if folder.exists():
+        return folder
+    say(f"copying {url} to {folder}")
+    try:
+        cache_dir.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".remote-") as temporary:
+            partial = Path(temporary) / folder.name
+            with _told(url):
+                files.get(f"{root.rstrip('/')}/", f"{partial}/", recursive=True)
+            open_prepared(partial)  # reads all of it once
+            with contextlib.suppress(OSError):  # another process was quicker
+                partial.rename(folder)
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
+            "data.cache_dir"
+        ) from error
+    return folder
+
+
+@contextlib.contextmanager
+def _told(url: str) -> Iterator[None]:
+    """Whatever a network, its credentials and its packages do in the block, in one line."""
+    try:
+        yield
     except ImportError as error:
         raise DataError(f"data.store {url} needs another package: {error}") from error
     except FileNotFoundError as error:
         raise DataError(
-            f"{url} holds no prepared text (no {error.args[-1]}); copy a folder there that "
+            f"{url} holds no prepared text ({', '.join(FACTS)}); copy a folder there that "
             "python -m mlm prepare --out=... has made"
         ) from error
-    except Exception as error:  # whatever a network and its credentials can do
-        reason = " ".join(str(error).split())
-        raise DataError(f"data.store {url} cannot be read: {reason:.200}") from error
-    folder = cache_dir / f"remote-{hashlib.sha256(facts).hexdigest()[:16]}"
-    if not folder.exists():
-        say(f"copying {url} to {folder}")
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".remote-") as temporary:
-            partial = Path(temporary) / folder.name
-            files.get(f"{root.rstrip('/')}/", f"{partial}/", recursive=True)
-            open_prepared(partial)  # reads all of it once
-            partial.rename(folder)
-    return folder
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG):  # here, not there
+            raise
+        raise _unreadable(url, error) from error
+    except Exception as error:
+        raise _unreadable(url, error) from error
+
+
+def _unreadable(url: str, error: Exception) -> DataError:
+    reason = " ".join(str(error).split()) or type(error).__name__
+    return DataError(f"data.store {url} cannot be read: {reason:.200}")

@@ -5,7 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from mlm.errors import ConfigError, OutputError
-from mlm.preparing.documents import TRAIN, Scan, TextSettings, scan, spooled, utf8_size
+from mlm.preparing.documents import TRAIN, Scan, TextSettings, scan, utf8_size
+from mlm.preparing.once import spooled
 from mlm.text import Tokenizer, train_tokenizer
 
 
@@ -35,7 +36,7 @@ def train_vocabulary(settings: TextSettings, out: Path, *, say: Callable = print
         # Made before the text is read: a place that cannot be written is told at once.
         with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as place:
             with spooled(settings, None, Path(place)) as settings:
-                say(f"reading {settings.source or settings.corpus}")
+                say(f"reading {settings.shown}")
                 tokenizer = train_on(scan(settings), settings, say=say)
             tokenizer.save(out)
     except OSError as error:
@@ -51,7 +52,7 @@ def train_on(found: Scan, settings: TextSettings, *, say: Callable = print) -> T
     size = sum(map(utf8_size, found.sample))
     say(
         f"training a WordPiece vocabulary of {settings.vocabulary_size:,} on {size:,} of "
-        f"{found.bytes[TRAIN]:,} bytes that are not held out"
+        f"{found.bytes.get(TRAIN, 0):,} bytes that are not held out"
     )
     return train_tokenizer(
         found.sample, vocabulary_size=settings.vocabulary_size, lowercase=settings.lowercase

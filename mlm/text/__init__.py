@@ -15,13 +15,14 @@ from mlm.text.corpus import (
     add_to_fingerprint,
     corpus_names,
     is_held_out,
+    no_document,
     read_corpus,
     source_identity,
     stream_source,
 )
 from mlm.text.loading import load_tokenizer
 from mlm.text.reading import Reading
-from mlm.text.spool import call_source, is_standard_input, spool_documents, spool_standard_input
+from mlm.text.spool import call_source, is_pipe, is_standard_input, spool_documents, spool_pipe
 from mlm.text.tokenizer import SpecialTokens, Tokenizer
 from mlm.text.wordpiece import train_tokenizer
 
@@ -34,12 +35,14 @@ __all__ = [
     "call_source",
     "corpus_names",
     "is_held_out",
+    "is_pipe",
     "is_standard_input",
     "load_tokenizer",
+    "no_document",
     "read_corpus",
     "source_identity",
     "spool_documents",
-    "spool_standard_input",
+    "spool_pipe",
     "stream_source",
     "train_tokenizer",
 ]

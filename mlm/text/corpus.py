@@ -52,6 +52,8 @@ def read_corpus(corpus: str, reading: Reading | None = None) -> Corpus:
         for name in corpus_names(corpus)
         for text in stream_source(name, reading or Reading(), counts, origin)
     )
+    if not documents:
+        raise no_document(corpus)
     origin |= {"documents": len(documents), "characters": sum(map(len, documents))}
     origin |= {"replaced_characters": counts["replaced"]}
     return Corpus(corpus, documents, _fingerprint(documents), origin)
@@ -71,8 +73,7 @@ def stream_source(name: str, reading: Reading, counts: Counter, origin: dict) ->
       origin: grows by facts for people: files and their sizes, or the Python version.
 
     Raises:
-      DataError: for a file that is missing, damaged or not text, for an unknown builtin, and at
-        the end when there was not a single document.
+      DataError: for a file that is missing, damaged or not text, and for an unknown builtin.
       ConfigError: for an unknown rule.
     """
     _check_rules(reading)
@@ -81,19 +82,19 @@ def stream_source(name: str, reading: Reading, counts: Counter, origin: dict) ->
             "python": platform.python_version(),
             "implementation": sys.implementation.name,
         }
-        documents = iter(python_docs())
+        yield from python_docs()
     elif name.startswith(DATASETS):
-        documents = read_dataset(name, reading, counts, origin)
+        yield from read_dataset(name, reading, counts, origin)
     else:
-        documents = _read_files(find_files(name), reading, counts, origin)
-    first = next(documents, None)
-    if first is None:
-        raise DataError(
-            f"corpus {name!r} has no document, only white space; write text into it or set "
-            f"data.corpus to another file or to {PYTHON_DOCS}"
-        )
-    yield first
-    yield from documents
+        yield from _read_files(find_files(name), reading, counts, origin)
+
+
+def no_document(corpus: str) -> DataError:
+    """The complaint about a corpus that holds no text."""
+    return DataError(
+        f"corpus {corpus!r} has no document, only white space; write text into it or set "
+        f"data.corpus to another file or to {PYTHON_DOCS}"
+    )
 
 
 def source_identity(name: str, reading: Reading | None = None) -> str:

@@ -7,6 +7,7 @@
 import glob
 import gzip
 import json
+import os
 import sys
 import zlib
 from collections import Counter
@@ -27,6 +28,7 @@ TEXT, JSONL, PARQUET = ".txt", ".jsonl", ".parquet"
 COMPRESSED = {".gz": gzip.open, ".zst": zstd.open}
 # Named in folders and globs by accident more often than on purpose.
 NOT_TEXT = (".json", ".zip", ".bz2", ".xz", ".tar", ".pdf", ".docx", ".npy", ".bin")
+LONGEST_NAME = 255  # bytes, in every file system in use
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError)
 
 
@@ -39,6 +41,8 @@ def find_files(name: str) -> list[Path]:
       DataError: for a name that leads to no file of text.
     """
     path = Path(name).expanduser()
+    if len(os.fsencode(path.name)) > LONGEST_NAME:
+        raise DataError(f"corpus {name:.40}... is too long for a file name; put text into a file")
     if path.is_dir():
         found = sorted(p for p in path.rglob("*") if _is_listed(p))
         if not found:

@@ -4,39 +4,51 @@ Standard input, the documents of a function, and whatever else can be iterated: 
 `datasets` pipeline, a generator over a database.
 """
 
+import contextlib
 import importlib
 import json
+import os
+import re
 import shutil
+import stat
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from mlm.errors import ConfigError, DataError, MlmError
 
-STANDARD_INPUT = "-"
+STANDARD_INPUT = re.compile(r"-(\.\w+)*")
 
 
 def is_standard_input(name: str) -> bool:
     """Whether a source is standard input: `-`, or `-.jsonl`, `-.txt.gz`, ... by what comes in."""
-    return name == STANDARD_INPUT or name.startswith(STANDARD_INPUT + ".")
+    return bool(STANDARD_INPUT.fullmatch(name))
 
 
-def spool_standard_input(name: str, folder: Path) -> Path:
-    """A file in `folder` with all of standard input, named by its kind.
+def is_pipe(name: str) -> bool:
+    """Whether a source is a pipe of its own, as the shell's <(...) is: read once, it is empty."""
+    return stat.S_ISFIFO(os.stat(name).st_mode) if os.path.exists(name) else False
+
+
+def spool_pipe(name: str, folder: Path) -> Path:
+    """A file in `folder` with all that comes out of standard input or a pipe, named by its kind.
 
     Raises:
       DataError: nothing is piped in, or nothing comes.
     """
-    if sys.stdin is None or sys.stdin.isatty():
+    standard = is_standard_input(name)
+    if standard and (sys.stdin is None or sys.stdin.isatty()):
         raise DataError(
             f"corpus {name!r} is standard input, and nothing is piped into it; write for example "
             "cat *.txt | python ..., or name a file"
         )
-    path = folder / f"stdin{name.removeprefix(STANDARD_INPUT) or '.txt'}"
-    with path.open("wb") as file:
-        shutil.copyfileobj(sys.stdin.buffer, file, 1 << 20)
+    kind = name[1:] if standard else "".join(Path(name).suffixes)
+    path = folder / f"pipe{kind or '.txt'}"
+    with path.open("wb") as file, contextlib.ExitStack() as opened:
+        pipe = sys.stdin.buffer if standard else opened.enter_context(open(name, "rb"))
+        shutil.copyfileobj(pipe, file, 1 << 20)
     if not path.stat().st_size:
-        raise DataError(f"corpus {name!r} is standard input, and that is empty; pipe text into it")
+        raise DataError(f"corpus {name!r} is a pipe, and nothing came out of it; pipe text into it")
     return path
 
 
@@ -72,8 +84,7 @@ def _told(documents: Iterable[str], name: str) -> Iterator[str]:
         raise
     except Exception as error:  # of code that is not ours, which may fail in any way
         raise DataError(
-            f"{name} failed at document {number}: {type(error).__name__}: {error} (--verbose shows "
-            "where)"
+            f"{name} failed at document {number}: {_reason(error)} (--verbose shows where)"
         ) from error
 
 
@@ -93,15 +104,19 @@ def call_source(name: str) -> Iterable[str]:
         sys.path.insert(0, str(Path.cwd()))
     try:
         function = getattr(importlib.import_module(module_name), function_name)
-    except (ImportError, AttributeError) as error:
+    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
         raise ConfigError(
-            f"data.source is {name!r}: {error}; name a function of a module that can be imported "
-            "here"
+            f"data.source is {name!r}: {_reason(error)}; name a function of a module that can be "
+            "imported here"
         ) from error
     try:
         return iter(function())
     except Exception as error:
         raise DataError(
-            f"data.source {name} failed: {type(error).__name__}: {error}; it takes no arguments "
-            "and returns or yields documents"
+            f"data.source {name} failed: {_reason(error)}; it takes no arguments and returns or "
+            "yields documents"
         ) from error
+
+
+def _reason(error: BaseException) -> str:
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 
@@ -168,6 +169,14 @@ def test_a_store_is_read_whole_only_once(store, monkeypatch):
     open_store(store.path)
     open_store(store.path)
     assert read == [store.path]
+
+
+def test_a_copy_that_keeps_its_times_is_read_too(store, tmp_path):
+    copy = shutil.copytree(store.path, tmp_path / "copy")
+    file, times = copy / "tokens.bin", (store.path / "tokens.bin").stat()
+    flip(file, 16)
+    os.utime(file, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert "tokens.bin is damaged (sha256" in error_line(copy)
 
 
 def test_where_nothing_can_be_written_a_store_is_read_each_time(store, monkeypatch):

@@ -122,6 +122,20 @@ def test_a_writer_that_was_killed_twice(tmp_path, corpus, monkeypatch):
     assert content(tmp_path / "store") == content(tmp_path / "whole")
 
 
+@pytest.mark.parametrize("entry", ["", "{", "[]", '{"read": 20}', None])
+def test_a_journal_that_is_torn_or_says_more_than_there_is(tmp_path, corpus, monkeypatch, entry):
+    fill(tmp_path / "whole", corpus)
+    monkeypatch.setattr(module, "SHARD", 100)
+    with pytest.raises(Killed):
+        fill(tmp_path / "store", corpus, die_before=40)
+    if entry is None:
+        (tmp_path / "store/tokens.bin").write_bytes(b"short")
+    else:
+        (tmp_path / "store/journal.json").write_text(entry)
+    fill(tmp_path / "store", corpus)
+    assert content(tmp_path / "store") == content(tmp_path / "whole")
+
+
 def test_a_whole_store_is_left_alone_and_only_its_files_remain(tmp_path, corpus, monkeypatch):
     monkeypatch.setattr(module, "SHARD", 100)
     fill(tmp_path / "store", corpus)

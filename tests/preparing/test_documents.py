@@ -1,7 +1,6 @@
 """Text of any size: read in passes, sampled by hash, told how far it is."""
 
 import dataclasses
-import io
 import random
 from collections import Counter
 
@@ -10,7 +9,7 @@ import pytest
 
 from mlm.errors import DataError
 from mlm.preparing import documents, folder
-from mlm.preparing.documents import HELDOUT, TRAIN, TextSettings, read_sides, scan, spooled
+from mlm.preparing.documents import HELDOUT, TRAIN, Sample, TextSettings, read_sides, scan
 from mlm.preparing.vocabulary import train_on
 
 SETTINGS = dict(
@@ -32,7 +31,7 @@ def test_each_document_stands_on_one_side(settings):
     assert found.kept == sides and found.documents == Counter(d.side for d in sides)
     assert 40 < found.documents[HELDOUT] < 120
     assert found.sample == [document.text for document in sides if document.side == TRAIN]
-    assert sum(found.bytes.values()) == sum(map(len, LINES)) == found.source["characters"]
+    assert sum(found.bytes.values()) == sum(map(len, LINES)) == found.facts["characters"]
 
 
 def test_text_too_large_to_keep_gives_the_same_stores(settings, tmp_path, monkeypatch):
@@ -65,7 +64,7 @@ def test_a_sample_is_bounded_and_the_same_in_any_order():
     samples = []
     for _ in range(3):
         random.Random(len(samples)).shuffle(texts)
-        sample = documents._Sample(2000)
+        sample = Sample(2000)
         for text in texts:
             sample.add(text)
         assert 500 < sum(map(len, sample.texts)) == sample.size <= 2000
@@ -74,7 +73,7 @@ def test_a_sample_is_bounded_and_the_same_in_any_order():
 
 
 def test_a_sample_of_one_long_document_keeps_it():
-    sample = documents._Sample(10)
+    sample = Sample(10)
     sample.add("much longer than ten")
     assert sample.texts == ["much longer than ten"]
 
@@ -83,7 +82,7 @@ def test_bytes_are_those_of_the_file(tmp_path):
     (tmp_path / "a.txt").write_text("é ж 中 plain", encoding="utf-8")
     found = scan(TextSettings(corpus=str(tmp_path / "a.txt"), **SETTINGS))
     assert sum(found.bytes.values()) == (tmp_path / "a.txt").stat().st_size == 15
-    assert found.source["characters"] == 11
+    assert found.facts["characters"] == 11
 
 
 def test_each_source_is_counted(settings, tmp_path):
@@ -91,51 +90,37 @@ def test_each_source_is_counted(settings, tmp_path):
     both = dataclasses.replace(settings, corpus=f"{settings.corpus}, {tmp_path / 'b.txt'}")
     found = scan(both)
     held_out = Counter(d.source for d in found.kept if d.side == HELDOUT)
-    assert [count + held_out[i] for i, count in enumerate(found.sources)] == [400, 50]
-    assert sum(found.sources) == found.documents[TRAIN]
-    assert [file["path"] for file in found.source["files"]] == both.corpus.split(", ")
+    assert [count + held_out[i] for i, count in enumerate(found.train_documents)] == [400, 50]
+    assert sum(found.train_documents) == found.documents[TRAIN]
+    assert [file["path"] for file in found.facts["files"]] == both.corpus.split(", ")
 
 
-# What can be read only once.
+def test_what_is_held_out_is_not_trained_on(settings, tmp_path):
+    (tmp_path / "dev.txt").write_text("\n".join([*LINES[:30], LINES[0], "a line of its own"]))
+    given = dataclasses.replace(settings, heldout_corpus=str(tmp_path / "dev.txt"))
+    found = scan(given)
+    assert found.documents == {HELDOUT: 32, TRAIN: 370}
+    assert found.facts["held_out_too"] == 30
+    trained_on = {d.text for d in found.kept if d.side == TRAIN}
+    assert trained_on == set(LINES[30:])
 
 
-def read(settings):
-    return [document.text for document in read_sides(settings, Counter(), {})]
+def test_an_empty_source_among_others(settings, tmp_path):
+    (tmp_path / "blank.txt").write_text(" \n\n")
+    both = dataclasses.replace(settings, corpus=f"{tmp_path / 'blank.txt'},{settings.corpus}")
+    assert sum(scan(both).train_documents) == scan(settings).documents[TRAIN]
+    assert scan(both).train_documents[0] == 0
+    with pytest.raises(DataError, match="blank.txt' has no document, only white space"):
+        scan(dataclasses.replace(settings, corpus=str(tmp_path / "blank.txt")))
 
 
-def test_what_can_be_read_again_is_not_kept(settings, tmp_path):
-    with spooled(settings, None, tmp_path / "cache") as same:
-        assert same is settings
-    assert not (tmp_path / "cache").exists()
-
-
-def test_documents_from_a_notebook_take_the_place_of_the_corpus(settings, tmp_path):
-    texts = ("a cat", "two\nlines", "", "  \n", "é")
-    with spooled(settings, iter(texts), tmp_path / "cache") as given:
-        assert given.sources == ["documents"]
-        assert read(given) == read(given) == ["a cat", "two\nlines", "é"]
-        found = scan(given)
-    assert found.source["corpus"] == "documents" and "files" not in found.source
-    assert not list((tmp_path / "cache").iterdir())
-
-
-def test_a_field_of_another_name_does_not_hide_them(settings, tmp_path):
-    other = dataclasses.replace(settings, field="body, title")
-    with spooled(other, ["a", "b"], tmp_path) as given:
-        assert read(given) == ["a", "b"]
-
-
-def test_standard_input_stands_between_files(settings, tmp_path, monkeypatch):
-    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"from a pipe\nand more")))
-    corpus = f"{settings.corpus},-"
-    with spooled(dataclasses.replace(settings, corpus=corpus), None, tmp_path) as given:
-        assert read(given) == read(given) == [*LINES, "from a pipe", "and more"]
-        assert given.corpus == corpus
-
-
-def test_a_function_in_place_of_the_corpus(settings, tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("def documents():\n    yield 'one'\n    yield 'two'\n")
-    monkeypatch.syspath_prepend(tmp_path)
-    with spooled(dataclasses.replace(settings, source="mine:documents"), None, tmp_path) as given:
-        assert read(given) == ["one", "two"]
-        assert scan(given).source["corpus"] == "mine:documents"
+def test_documents_that_are_all_longer_than_the_sample():
+    for draw in range(30):
+        texts = [f"{draw} {n} is longer than that" for n in range(20)]
+        samples = []
+        for order in (texts, texts[::-1]):
+            sample = Sample(10)
+            for text in order:
+                sample.add(text)
+            samples.append(sample.texts)
+        assert samples[0] == samples[1] and len(samples[0]) == 1

@@ -2,6 +2,8 @@
 
 import dataclasses
 import json
+import subprocess
+import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -113,12 +115,13 @@ def test_equal_documents_count_once(settings, tmp_path):
         settings, corpus=str(corpus), heldout_corpus=str(own), vocabulary_size=40
     )
     kept = prepare(given, cache_dir=tmp_path, say=str)
-    assert (kept.train.documents, kept.heldout.documents) == (14, 2)
+    # What is evaluated on is not trained on: the bird has left the training text.
+    assert (kept.train.documents, kept.heldout.documents) == (13, 2)
     once = dataclasses.replace(given, drop_duplicates=True)
     text = prepare(once, cache_dir=tmp_path, say=said.append)
-    # What is evaluated on is not trained on: the bird has left the training text.
     assert (text.train.documents, text.heldout.documents) == (3, 1)
-    assert "12 documents left out that were there before" in said
+    assert "11 documents left out that were there before" in said
+    assert "1 documents left out of training because they are held out" in said
     assert text.train.fingerprint != kept.train.fingerprint
 
 
@@ -201,6 +204,33 @@ def test_a_killed_process_is_continued(settings, tmp_path, monkeypatch, name, ca
     assert [p.name for p in (tmp_path / "cache").iterdir()] == [text.folder.name]
 
 
+def test_what_a_power_cut_has_torn_is_made_again(settings, tmp_path, monkeypatch):
+    whole = prepare(settings, cache_dir=tmp_path / "whole", say=str)
+    with monkeypatch.context() as patch, pytest.raises(Killed):
+        kill_at(patch, folder_module, "_write_side", 2)
+        prepare(settings, cache_dir=tmp_path / "cache", say=str)
+    [scanned] = (tmp_path / "cache").glob(".*.partial/scan.json")
+    scanned.write_text("{")
+    lines = []
+    text = prepare(settings, cache_dir=tmp_path / "cache", say=lines.append)
+    assert [line.split()[0] for line in lines] == ["reading", "training", "tokenizing"]
+    assert files(text.folder) == files(whole.folder)
+
+
+def test_text_that_changes_before_it_is_read(settings, tmp_path, monkeypatch):
+    copy = tmp_path / "copy.txt"
+    copy.write_text("\n\n".join(f"story {n}" for n in range(60)))
+    given = dataclasses.replace(settings, corpus=str(copy), vocabulary_size=40)
+
+    def change_and_scan(settings):
+        copy.write_text(copy.read_text() + "\n\nstory 60")
+        return scan(settings)
+
+    monkeypatch.setattr(folder_module, "scan", change_and_scan)
+    with pytest.raises(DataError, match="copy.txt changed while it was read"):
+        prepare(given, cache_dir=tmp_path / "cache", say=str)
+
+
 def test_text_that_changed_after_a_kill_is_prepared_anew(settings, tmp_path, monkeypatch):
     copy = tmp_path / "copy.txt"
     copy.write_text("\n\n".join(f"story {n}" for n in range(60)))
@@ -238,6 +268,41 @@ def test_two_processes_prepare_one_text_once(settings, tmp_path, monkeypatch):
     assert said[1] == ["waiting for another process that prepares the same text"]
     assert [line.split()[0] for line in said[0]] == ["reading", "training", "tokenizing"]
     assert [p.name for p in tmp_path.iterdir()] == [first.result().name]
+
+
+def test_many_processes_want_one_text(settings, tmp_path):
+    """Real processes, which come and go while the lock file is made and removed."""
+    code = (
+        "import json, sys; from pathlib import Path; from mlm.preparing import *;"
+        "text = prepare(TextSettings(**json.loads(sys.argv[1])), cache_dir=Path(sys.argv[2]));"
+        "print(text.folder)"
+    )
+    fields = json.dumps(dataclasses.asdict(settings) | {"spooled": {}})
+    command = [sys.executable, "-c", code, fields, str(tmp_path)]
+    running = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        for _ in range(5)
+    ]
+    ended = [process.communicate(timeout=120) for process in running]
+    assert [process.returncode for process in running] == [0] * 5, ended
+    assert len({out.splitlines()[-1] for out, _ in ended}) == 1
+    assert sum("tokenizing" in out for out, _ in ended) == 1
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_an_out_that_another_process_filled_meanwhile(settings, tmp_path, monkeypatch):
+    other, out = dataclasses.replace(settings, vocabulary_size=80), tmp_path / "out"
+    real = folder_module._make_whole
+
+    def other_first(*arguments):
+        monkeypatch.setattr(folder_module, "_make_whole", real)
+        prepare(other, out, cache_dir=tmp_path, say=str)
+        real(*arguments)
+
+    monkeypatch.setattr(folder_module, "_make_whole", other_first)
+    with pytest.raises(OutputError, match="out exists and was not made from this text"):
+        prepare(settings, out, cache_dir=tmp_path, say=str)
+    assert open_prepared(out).tokenizer.vocabulary_size <= 80
 
 
 def test_a_full_disk_leaves_nothing(settings, tmp_path, full_disk):

@@ -78,7 +78,7 @@ def test_wrong_words(tmp_path):
 def test_lengths_are_drawn_and_duplicates_counted(tmp_path):
     lines = ["a b c"] * 3 + ["a b c d e f g h"] * 2 + [f"a {n}" for n in "bcdefgh"]
     (tmp_path / "a.txt").write_text("\n".join(lines))
-    (tmp_path / "own.txt").write_text("a b c\na b\na b c d")
+    (tmp_path / "own.txt").write_text("b c\na b c d\na b c d e")
     settings = TextSettings(
         corpus=str(tmp_path / "a.txt"),
         heldout_corpus=str(tmp_path / "own.txt"),

@@ -58,7 +58,7 @@ def test_what_arrives_damaged_is_refused_and_leaves_nothing(bucket, tmp_path):
 
 
 def test_places_without_prepared_text(tmp_path):
-    with pytest.raises(DataError, match="memory://bucket/gone holds no prepared text .no .*json"):
+    with pytest.raises(DataError, match="memory://bucket/gone holds no prepared text .tokeniz"):
         local_folder("memory://bucket/gone", cache_dir=tmp_path)
     with pytest.raises(DataError, match="data.store nowhere://a cannot be read: .*nowhere"):
         local_folder("nowhere://a", cache_dir=tmp_path)

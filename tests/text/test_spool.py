@@ -6,7 +6,7 @@ import json
 import pytest
 
 from mlm.errors import ConfigError, DataError
-from mlm.text.spool import call_source, is_standard_input, spool_documents, spool_standard_input
+from mlm.text.spool import call_source, is_standard_input, spool_documents, spool_pipe
 
 
 def pipe(monkeypatch, content):
@@ -14,16 +14,16 @@ def pipe(monkeypatch, content):
 
 
 @pytest.mark.parametrize(
-    ("name", "file"), [("-", "stdin.txt"), ("-.jsonl", "stdin.jsonl"), ("-.txt.gz", "stdin.txt.gz")]
+    ("name", "file"), [("-", "pipe.txt"), ("-.jsonl", "pipe.jsonl"), ("-.txt.gz", "pipe.txt.gz")]
 )
 def test_standard_input_byte_by_byte(name, file, tmp_path, monkeypatch):
     pipe(monkeypatch, b"caf\xe9\r\n\0")
     assert is_standard_input(name)
-    path = spool_standard_input(name, tmp_path)
+    path = spool_pipe(name, tmp_path)
     assert path == tmp_path / file and path.read_bytes() == b"caf\xe9\r\n\0"
 
 
-@pytest.mark.parametrize("name", ["a.txt", "-a.txt", "./-", "builtin:python_docs"])
+@pytest.mark.parametrize("name", ["a.txt", "-a.txt", "./-", "-./x", "-.", "builtin:python_docs"])
 def test_other_names_are_files(name):
     assert not is_standard_input(name)
 
@@ -32,13 +32,13 @@ def test_a_terminal_has_nothing_to_read(tmp_path, monkeypatch):
     pipe(monkeypatch, b"")
     monkeypatch.setattr("sys.stdin.isatty", lambda: True, raising=False)
     with pytest.raises(DataError, match="nothing is piped into it; write for example cat"):
-        spool_standard_input("-", tmp_path)
+        spool_pipe("-", tmp_path)
 
 
 def test_an_empty_pipe(tmp_path, monkeypatch):
     pipe(monkeypatch, b"")
-    with pytest.raises(DataError, match="corpus '-' is standard input, and that is empty"):
-        spool_standard_input("-", tmp_path)
+    with pytest.raises(DataError, match="corpus '-' is a pipe, and nothing came out of it"):
+        spool_pipe("-", tmp_path)
 
 
 def test_documents_are_read_one_at_a_time(tmp_path):
@@ -94,7 +94,10 @@ def test_a_name_without_module_or_function(name):
 
 
 def test_a_function_that_is_not_there_or_fails(module):
-    with pytest.raises(ConfigError, match="data.source is 'nowhere:f': No module named 'nowhere'"):
+    with pytest.raises(
+        ConfigError,
+        match="data.source is 'nowhere:f': ModuleNotFoundError: No module named 'nowhere'",
+    ):
         call_source("nowhere:f")
     with pytest.raises(ConfigError, match="has no attribute 'gone'"):
         call_source(f"{module}:gone")
@@ -104,3 +107,20 @@ def test_a_function_that_is_not_there_or_fails(module):
         call_source(f"{module}:needy")
     with pytest.raises(DataError, match="texts failed: TypeError"):
         call_source(f"{module}:texts")
+
+
+@pytest.mark.parametrize(
+    "number, content",
+    enumerate(["def documents(:", "raise RuntimeError('two\\nlines')", "import sys; sys.exit(3)"]),
+)
+def test_a_module_that_cannot_be_imported(number, content, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / f"broken_{number}.py").write_text(content)
+    with pytest.raises(ConfigError, match=f"data.source is 'broken_{number}:f': ") as caught:
+        call_source(f"broken_{number}:f")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_relative_module():
+    with pytest.raises(ConfigError, match="data.source is '.mine:f': TypeError"):
+        call_source(".mine:f")
