@@ -71,7 +71,10 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
     # A view that is not contiguous would be written as it lies in memory, without a word (0.8.0).
     whole = {name: np.ascontiguousarray(tensors[name]) for name in sorted(tensors)}
     try:
+        path.touch()
+        mode = path.stat().st_mode  # the user's; 0.8.0 makes files that nobody else may read
         save_file(whole, path, metadata={"format": "pt"})
+        path.chmod(mode)
     except (SafetensorError, OSError) as error:
         raise OutputError(f"{path} cannot be written ({shown(str(error))})") from error
 

@@ -232,6 +232,12 @@ def test_written_bytes_depend_on_the_tensors_alone(tmp_path):
     assert b'"__metadata__":{"format":"pt"}' in (tmp_path / "1").read_bytes()
 
 
+def test_others_may_read_it_as_they_may_other_files(tmp_path):
+    (tmp_path / "other").touch()
+    write_tensors(tmp_path / "1", TENSORS)
+    assert (tmp_path / "1").stat().st_mode == (tmp_path / "other").stat().st_mode
+
+
 def test_a_transposed_view_is_written_as_it_reads(tmp_path):
     write_tensors(tmp_path / "1", {"a": TENSORS["a"].T})
     np.testing.assert_array_equal(load_file(tmp_path / "1")["a"], TENSORS["a"].T)
