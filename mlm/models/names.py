@@ -1,7 +1,7 @@
 """What Hugging Face's DistilBERT and BERT call the tensors that our parameters are.
 
-The names are those that the libraries' checkpoints have had since 2019; both models are one
-architecture here, because BERT's token types become part of the position table when it is loaded.
+The names are those that transformers 4.57 and 5.24 write. Both models are one architecture here,
+because BERT's token types become part of the position table when it is loaded.
 """
 
 import dataclasses
@@ -13,7 +13,7 @@ import jax
 from mlm.models.masked_lm import Params
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # of layer norms, in checkpoints made before 2019
+OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # of layer norms, in checkpoints that come from TensorFlow
 
 
 @dataclasses.dataclass(frozen=True)

@@ -129,7 +129,7 @@ def write_settings(config: DistilBertConfig, pad_token_id: int | None) -> dict:
         "pad_token_id": pad_token_id,
         "sinusoidal_pos_embds": False,
         "tie_word_embeddings": True,
-        "torch_dtype": "float32",  # 5 calls it dtype and reads both, 4.55 reads only this
+        "torch_dtype": "float32",  # 5 calls it dtype and reads this as well
     }
 
 
