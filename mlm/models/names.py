@@ -13,7 +13,7 @@ import jax
 from mlm.models.masked_lm import Params
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
-OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # of layer norms, in checkpoints that come from TensorFlow
+OLD_LEAVES = {"gamma": "weight", "beta": "bias"}  # of layer norms, as TensorFlow named them
 
 
 @dataclasses.dataclass(frozen=True)
