@@ -15,6 +15,7 @@ from mlm.models import (
     apply,
     create,
     create_abstract,
+    create_head,
     parameter_count,
 )
 
@@ -48,10 +49,31 @@ def paths(params):
     ]
 
 
-def test_parameter_counts_of_distilbert_base():
-    _, params = create_abstract(DistilBertConfig(vocabulary_size=30522))
-    assert parameter_count(params["backbone"]) == 66_362_880
-    assert parameter_count(params) == 66_985_530
+@pytest.mark.parametrize(
+    "vocabulary_size, backbone, whole",
+    [
+        (30_522, 66_362_880, 66_985_530),  # distilbert-base-uncased
+        (28_996, 65_190_912, 65_812_036),  # distilbert-base-cased
+        (119_547, 134_734_080, 135_445_755),  # distilbert-base-multilingual-cased
+    ],
+)
+def test_parameter_counts_of_the_public_models(vocabulary_size, backbone, whole):
+    _, params = create_abstract(DistilBertConfig(vocabulary_size))
+    assert parameter_count(params["backbone"]) == backbone
+    assert parameter_count(params) == whole
+
+
+def test_a_head_alone_is_random_and_fits(model):
+    _, params = model
+    head = create_head(CONFIG, jax.random.key(1))
+    shapes = [
+        jax.tree.map(lambda leaf: (leaf.shape, leaf.dtype), h) for h in (head, params["head"])
+    ]
+    assert shapes[0] == shapes[1]
+    kernels = [create_head(CONFIG, jax.random.key(k))["dense"]["kernel"] for k in (1, 2)]
+    np.testing.assert_array_equal(head["dense"]["kernel"], kernels[0])
+    assert np.std(kernels[0]) == pytest.approx(CONFIG.initializer_stddev, rel=0.2)
+    assert not np.array_equal(*kernels)
 
 
 def test_params_are_plain_dicts_of_float32_with_readable_paths(model):

@@ -13,7 +13,7 @@ import pytest
 from flax import nnx
 
 from mlm.models import apply, create_abstract, load_huggingface
-from mlm.models.huggingface import to_huggingface
+from mlm.models.names import to_huggingface
 
 TOLERANCE = 2e-5
 
@@ -36,17 +36,17 @@ def outputs_of(graphdef, params, batch, labels):
 @pytest.fixture(scope="module", params=["hf_distilbert_tiny", "hf_distilbert_eps"])
 def case(request):
     folder = Path(__file__).parent / request.param
-    config, params = load_huggingface(folder)
-    graphdef, _ = create_abstract(config)
+    loaded = load_huggingface(folder)
+    graphdef, _ = create_abstract(loaded.config)
     inputs = dict(np.load(folder / "inputs.npz"))
     batch = {
         "token_ids": inputs["input_ids"],
         "padding_mask": inputs["attention_mask"].astype(bool),
     }
-    ours = jax.jit(outputs_of)(graphdef, params, batch, inputs["labels"])
+    ours = jax.jit(outputs_of)(graphdef, loaded.params, batch, inputs["labels"])
     return {
         "graphdef": graphdef,
-        "params": params,
+        "params": loaded.params,
         "inputs": inputs,
         "batch": batch,
         "real": batch["padding_mask"],
