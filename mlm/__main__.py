@@ -9,9 +9,10 @@ from mlm.errors import ConfigError
 
 COMMANDS = (
     "commands: prepare (text files -> a token store), store (inspect or verify one), tokenizer "
-    "(train, show or compare); "
-    "python -m mlm COMMAND --help"
+    "(train, show or compare), fill-mask (what a model puts for [MASK]), convert (a model into "
+    "another format); python -m mlm COMMAND --help"
 )
+MODEL = "a built-in name, hf://org/name[@revision], or a folder: Hugging Face, KerasHub, a workdir"
 TOKENIZER = "tokenizer.json, vocab.txt (read as uncased) or a folder with one of them"
 
 
@@ -24,6 +25,10 @@ def main(argv: Sequence[str]) -> None:
         store(argv[1:])
     elif argv[0] == "tokenizer":
         tokenizer(argv[1:])
+    elif argv[0] == "fill-mask":
+        fill_mask(argv[1:])
+    elif argv[0] == "convert":
+        convert(argv[1:])
     else:
         raise ConfigError(f"there is no command {argv[0]!r}; {COMMANDS}")
 
@@ -144,6 +149,54 @@ def compare_tokenizers(argv: Sequence[str]) -> None:
     measures = compare.compare_texts(args.text, loaded, Reading(field=args.field))
     make_console().print(compare.comparison_table(measures))
     print(*compare.NOTES, *compare.warnings(measures), sep="\n")
+
+
+def fill_mask(argv: Sequence[str]) -> None:
+    """Prints the most probable tokens for each [MASK] of a text."""
+    parser = Parser(prog="python -m mlm fill-mask", description=fill_mask.__doc__)
+    parser.add_argument("model", help=MODEL)
+    parser.add_argument("texts", nargs="*", help="texts with [MASK]; none: a line each from stdin")
+    parser.add_argument("--top_k", type=int, default=5, help="candidates per [MASK]")
+    parser.add_argument("--json", action="store_true", help="a JSON object per text")
+    args = parser.parse_args(argv)
+    if args.top_k < 1:
+        raise ConfigError(f"--top_k is {args.top_k}; give the number of candidates, 1 or more")
+    texts = args.texts or [line.strip() for line in sys.stdin if line.strip()]
+    if not texts:
+        raise ConfigError("no text with [MASK] is given, as an argument or on standard input")
+
+    from mlm.filling import fill_lines
+
+    for line in fill_lines(args.model, texts, top_k=args.top_k, as_json=args.json):
+        print(line)
+
+
+def convert(argv: Sequence[str]) -> None:
+    """Writes a model and its tokenizer as a folder of another format."""
+    parser = Parser(prog="python -m mlm convert", description=convert.__doc__)
+    parser.add_argument("source", help=MODEL)
+    parser.add_argument("folder", type=Path, help="new folder")
+    parser.add_argument("--to", required=True, choices=("huggingface", "keras", "mlm"))
+    parser.add_argument("--cast", action="store_true", help="turn half precision into float32")
+    parser.add_argument(
+        "--allow_epsilon_change",
+        action="store_true",
+        help="accept the layer norm epsilon that is fixed in the format; logits change by about 2e-4",
+    )
+    args = parser.parse_args(argv)
+
+    from mlm.export import export
+    from mlm.pretrained import load_pretrained
+
+    source = load_pretrained(args.source, cast=args.cast)
+    notes = export(
+        source,
+        args.folder,
+        to=args.to,
+        allow_epsilon_change=args.allow_epsilon_change,
+        command=" ".join(["python -m mlm convert", *argv]),
+    )
+    print(*notes, f"{args.folder}: {args.to}, from a {source.kind} folder", sep="\n")
 
 
 if __name__ == "__main__":

@@ -1,0 +1,48 @@
+"""`python -m mlm fill-mask`: any model that can be loaded, any number of texts."""
+
+import functools
+import json
+import sys
+from collections.abc import Iterator, Sequence
+
+import jax
+
+from mlm import models
+from mlm.evaluation.fill_mask import Guess, check_prompt, make_fill_mask
+from mlm.pretrained import load_pretrained
+
+ROUND = 16  # texts are padded to a multiple of it, so that few lengths are compiled
+
+
+def fill_lines(
+    model: str, texts: Sequence[str], *, top_k: int = 5, as_json: bool = False
+) -> Iterator[str]:
+    """Lines for people, or a JSON object per text, as each text is done.
+
+    Raises:
+      ConfigError: a text has no [MASK] or is too long for the model; none is filled then.
+      CheckpointError, DataError: the model or its tokenizer cannot be loaded.
+    """
+    found = load_pretrained(model, key=jax.random.key(0), say=_aside)
+    limit = found.config.max_length
+    longest = max(len(check_prompt(found.tokenizer, text, limit)) for text in texts)
+    apply = functools.partial(models.apply, models.create_abstract(found.config)[0])
+    length = min(limit, -(-longest // ROUND) * ROUND)
+    fill = make_fill_mask(apply, found.tokenizer, length=length)
+    for text in texts:
+        guesses = fill(found.params, text, top_k)
+        if as_json:
+            masks = [[guess._asdict() for guess in mask] for mask in guesses]
+            yield json.dumps({"text": text, "masks": masks}, ensure_ascii=False)
+        else:
+            yield text
+            yield from (f"    {_line(mask)}" for mask in guesses)
+
+
+def _line(mask: Sequence[Guess]) -> str:
+    return "   ".join(f"{guess.token} {guess.probability:.3f}" for guess in mask)
+
+
+def _aside(line: str) -> None:
+    """What is no result goes to standard error, so that the output can be piped."""
+    print(line, file=sys.stderr)
