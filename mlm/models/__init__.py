@@ -10,7 +10,9 @@ weights in a Hugging Face checkpoint). No other room imports Flax.
 """
 
 from mlm.models.distilbert import DistilBertBackbone, DistilBertConfig
+from mlm.models.extension import extend_vocabulary
 from mlm.models.huggingface import load_huggingface
+from mlm.models.loaded import Loaded
 from mlm.models.masked_lm import (
     MaskedLM,
     MaskedLMHead,
@@ -23,11 +25,13 @@ from mlm.models.masked_lm import (
 __all__ = [
     "DistilBertBackbone",
     "DistilBertConfig",
+    "Loaded",
     "MaskedLM",
     "MaskedLMHead",
     "apply",
     "create",
     "create_abstract",
+    "extend_vocabulary",
     "load_huggingface",
     "parameter_count",
 ]

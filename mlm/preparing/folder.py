@@ -57,6 +57,7 @@ def prepare(
     folder: Path | None = None,
     *,
     documents: Iterable[str] | None = None,
+    tokenizer: Tokenizer | None = None,
     cache_dir: Path,
     say: Callable = print,
 ) -> PreparedText:
@@ -66,6 +67,7 @@ def prepare(
       settings: corpus, split and tokenizer.
       folder: where it goes; by default a place in `cache_dir` named after all that decides it.
       documents: anything that yields texts; they take the place of the corpus.
+      tokenizer: takes the place of the one that the settings name.
       cache_dir: see `default_cache_dir`.
       say: called with a line on what is being done, only when something is.
 
@@ -73,12 +75,14 @@ def prepare(
       DataError: the corpus or the tokenizer cannot be used.
       OutputError: `folder` holds other text already, or cannot be written.
     """
-    cached = folder is None
+    cached, given = folder is None, tokenizer
+    if given is None and settings.tokenizer:
+        given = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase)
     with spooled(settings, documents, cache_dir) as settings:
-        name = _cache_name(settings)
+        name = _cache_name(settings, given)
         folder = cache_dir / name if cached else folder
         if not folder.exists():
-            _make_whole(settings, folder, name, say)
+            _make_whole(settings, given, folder, name, say)
         elif not cached and _name_of(folder) != name:
             raise OutputError(
                 f"{folder} exists and was not made from this text and tokenizer; "
@@ -106,7 +110,9 @@ def open_prepared(folder: Path, *, tokenizer: Tokenizer | None = None) -> Prepar
     )
 
 
-def _make_whole(settings: TextSettings, folder: Path, name: str, say: Callable) -> None:
+def _make_whole(
+    settings: TextSettings, given: Tokenizer | None, folder: Path, name: str, say: Callable
+) -> None:
     """Makes `folder`, or nothing: a second process waits for the first, a killed one's is ended."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -116,7 +122,7 @@ def _make_whole(settings: TextSettings, folder: Path, name: str, say: Callable) 
             partial = folder.parent / f".{name}.partial"
             partial.mkdir(exist_ok=True)
             try:
-                _make(settings, partial, name, say)
+                _make(settings, given, partial, name, say)
             except (MlmError, OSError):  # what a second attempt would meet too
                 shutil.rmtree(partial)
                 raise
@@ -151,13 +157,15 @@ def _is_open_file(path: Path, descriptor: int) -> bool:
     return path.exists() and os.path.samestat(path.stat(), os.fstat(descriptor))
 
 
-def _make(settings: TextSettings, partial: Path, name: str, say: Callable) -> None:
+def _make(
+    settings: TextSettings, given: Tokenizer | None, partial: Path, name: str, say: Callable
+) -> None:
     found = _scanned(settings, partial, say)
-    tokenizer = _tokenizer(settings, partial, found, say)
+    tokenizer = _tokenizer(settings, given, partial, found, say)
     say(f"tokenizing {sum(found.documents.values()):,} documents")
     for side in (TRAIN, HELDOUT):
         _write_side(settings, side, found, tokenizer, partial / side, say)
-    if not found.kept and _cache_name(settings) != name:
+    if not found.kept and _cache_name(settings, given) != name:
         raise DataError(
             f"{settings.corpus} changed while it was read; start again when it is complete"
         )
@@ -181,15 +189,14 @@ def _scanned(settings: TextSettings, partial: Path, say: Callable) -> Scan:
     return found
 
 
-def _tokenizer(settings: TextSettings, partial: Path, found: Scan, say: Callable) -> Tokenizer:
+def _tokenizer(
+    settings: TextSettings, given: Tokenizer | None, partial: Path, found: Scan, say: Callable
+) -> Tokenizer:
     """The given tokenizer, or one trained on the sample; kept beside the scan that it came from."""
     file, scanned = partial / "tokenizer.json", partial / "scan.json"
     if scanned.exists():
         return load_tokenizer(file)
-    if settings.tokenizer:
-        tokenizer = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase)
-    else:
-        tokenizer = train_on(found, settings, say=say)
+    tokenizer = given or train_on(found, settings, say=say)
     tokenizer.save(file)
     facts = dataclasses.asdict(dataclasses.replace(found, sample=[], kept=None))
     (partial / "scan.tmp").write_text(json.dumps(facts))
@@ -228,11 +235,9 @@ def _write_side(settings, side, found: Scan, tokenizer: Tokenizer, path: Path, s
     )
 
 
-def _cache_name(settings: TextSettings) -> str:
+def _cache_name(settings: TextSettings, given: Tokenizer | None) -> str:
     """A readable stem and a hash of everything that the prepared text follows from."""
-    made_by = f"trained with tokenizers {tokenizers.__version__}"
-    if settings.tokenizer:
-        made_by = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase).hash
+    made_by = given.hash if given else f"trained with tokenizers {tokenizers.__version__}"
     names = [*settings.heldout_sources, *settings.sources]
     identity = [source_identity(settings.place(name), settings.reading) for name in names]
     fields = dataclasses.asdict(settings) | {"spooled": None}
