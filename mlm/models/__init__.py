@@ -2,7 +2,8 @@
 
 Read `distilbert.py` first (the encoder, from embeddings to layers), then `masked_lm.py` (the head,
 and `create` and `apply`, which are all that training needs), then `huggingface.py` (names of the
-weights in a Hugging Face checkpoint). No other room imports Flax.
+weights in a Hugging Face checkpoint); `extension.py` gives a model more tokens. No other room
+imports Flax.
 
     config = DistilBertConfig(vocabulary_size=30522)
     graphdef, params = create(config, jax.random.key(0))
