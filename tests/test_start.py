@@ -87,12 +87,12 @@ def test_a_given_tokenizer_may_read_text_otherwise_but_not_number_it_otherwise(m
     assert start.tokenizer.encode(["the"]) == own.encode(["the"])
 
     pieces[100], pieces[101] = pieces[101], pieces[100]
-    (tmp_path / "vocab.txt").write_text("\n".join([*pieces, "more"]))
+    (tmp_path / "vocab.txt").write_text("\n".join(pieces))
     with pytest.raises(DataError) as error:
         find_start(make(**given))
     assert "vocab.txt" in str(error.value) and "checkpoint" in str(error.value)
-    swapped = f"the id of {pieces[100]!r} is 100 of 121 in the first, 101 of 120 in the second"
-    other = f"the id of {pieces[101]!r} is 101 of 121 in the first, 100 of 120 in the second"
+    swapped = f"the id of {pieces[100]!r} is 100 of 120 in the first, 101 of 120 in the second"
+    other = f"the id of {pieces[101]!r} is 101 of 120 in the first, 100 of 120 in the second"
     assert swapped in str(error.value) or other in str(error.value)
 
 
