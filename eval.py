@@ -54,12 +54,14 @@ def run(
         fill_mask, params = saved.load_fill(config, workdir, step)
         print_fills(console, fill_mask, params, fill, top_k=top_k)
         return
-    exp = experiment.build(config, say=console.print)
+    start = saved.kept_start(config, workdir)
+    exp = experiment.build(config, start=start, say=console.print)
     saved.keep_text(workdir, exp.text, exp.rows)
     evaluation = exp.run.evaluate(saved.restore_params(exp.model, workdir, step))
     name = "eval.json" if step == steps[-1] else f"eval-{step}.json"
-    write_json(workdir / name, {"step": step, "masks": evaluation})
-    print_evaluation(console, evaluation, step=step)
+    result = saved.evaluation_result(config, workdir, step, evaluation)
+    write_json(workdir / name, result)
+    print_evaluation(console, **result)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,7 @@ from ml_collections import ConfigDict
 
 from mlm.allocator import keep_freed_memory
 from mlm.cli import Parser, leave, parse_with_config, run_command
-from mlm.config import flat
+from mlm.config import ARCHITECTURE, flat, with_architecture
 from mlm.console import make_console
 from mlm.training.workdir import (
     check_config,
@@ -32,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
 def run(config: ConfigDict, workdir: str | Path) -> int:
     """Trains, evaluates and reports into `workdir`; 0, or 130 / 143 if a signal stopped it."""
     with locked_workdir(workdir) as workdir:
+        config = _with_saved_sizes(config, workdir)
         check_config(workdir, flat(config))
 
         # jax takes a second or two to import: not before the config is known to be sound.
@@ -42,13 +43,15 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
 
         console = make_console()
         if result := _finished(workdir):
-            print_evaluation(console, result["masks"], step=result["step"])
+            print_evaluation(console, **result)
             console.print(f"the run in {workdir} is complete; choose another --workdir for more")
             return 0
 
         print_config(console, config)
         experiment.check_devices(config)
-        exp = experiment.build(config, say=console.print)
+        start = saved.kept_start(config, workdir)
+        exp = experiment.build(config, start=start, say=console.print)
+        saved.keep_start(workdir, exp.start)
         saved.keep_text(workdir, exp.text, exp.rows)
         print_experiment(console, exp)
         console.print(f"workdir {workdir}")
@@ -59,11 +62,20 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
             console.print(f"stopped and saved at step {outcome.step}; the same command continues")
             return outcome.exit_code
 
-        write_json(workdir / "eval.json", {"step": outcome.step, "masks": outcome.evaluation})
-        print_evaluation(console, outcome.evaluation, step=outcome.step)
+        result = saved.evaluation_result(config, workdir, outcome.step, outcome.evaluation)
+        write_json(workdir / "eval.json", result)
+        print_evaluation(console, **result)
         print_fills(console, exp.fill, outcome.state.params, config.eval.fill)
         console.print(f"the run lies in {workdir}: eval.json, metrics.jsonl, checkpoints/")
         return 0
+
+
+def _with_saved_sizes(config: ConfigDict, workdir: Path) -> ConfigDict:
+    """The config with the sizes of the weights that the run in `workdir` began with, if it has."""
+    stored = read_json(workdir / "config.json") if saved_steps(workdir / "checkpoints") else None
+    if not config.model.init_from or not stored:
+        return config
+    return with_architecture(config, {n: stored.get(f"model.{n}") for n in ARCHITECTURE})
 
 
 def _finished(workdir: Path) -> dict | None:

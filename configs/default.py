@@ -31,6 +31,7 @@ def get_config() -> ConfigDict:
     config.data.vocabulary_size = 8192  # of a trained tokenizer
     config.data.tokenizer_sample = 50_000_000  # characters it is trained on, chosen by hash
     config.data.lowercase = True  # of a trained tokenizer, or of vocab.txt
+    config.data.new_tokens = ()  # words that are added to the vocabulary of a given tokenizer
     config.data.store = ""  # folder or URL of what `python -m mlm prepare --out` wrote
     config.data.cache_dir = ""  # for stores and packing plans; empty: the user's cache directory
     config.data.rows = "packed"  # 'packed', 'blocks' or 'document'
@@ -51,14 +52,18 @@ def get_config() -> ConfigDict:
     config.masking.select_unknown = True  # whether [UNK] may be selected and predicted
 
     config.model = ConfigDict()
+    # Weights to start from: a name, a folder or a workdir. They decide the sizes from here to
+    # head_epsilon, and the tokenizer; what stands here for them is not used then.
+    config.model.init_from = ""
     config.model.layers = 6  # encoder layers
     config.model.width = 256  # D
     config.model.heads = 4  # must divide the width
     config.model.hidden = 1024  # width of the feed-forward layer
     config.model.max_length = 512  # rows of the position table
+    config.model.epsilon = 1e-12  # of the encoder's layer norms
+    config.model.head_epsilon = 1e-12  # of the layer norm in the MLM head; KerasHub uses 1e-5
     config.model.dropout = 0.1  # after the embeddings and the feed-forward layers
     config.model.attention_dropout = 0.1  # on attention probabilities
-    config.model.head_epsilon = 1e-12  # layer norm of the MLM head; KerasHub uses 1e-5
     config.model.dtype = "float32"  # of matrix products: 'float32' or 'bfloat16'
 
     config.optimizer = ConfigDict()
@@ -74,6 +79,7 @@ def get_config() -> ConfigDict:
     config.train.total_steps = 20_000  # updates
     config.train.batch_size = 256  # rows per step, over all devices
     config.train.accumulation = 1  # microbatches per step; the result is that of one big batch
+    config.train.freeze = ()  # patterns of whole parameter paths that stay, such as 'backbone/.*'
 
     config.log = ConfigDict()
     config.log.every_steps = 50  # a line in metrics.jsonl and on the screen

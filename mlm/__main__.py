@@ -103,6 +103,11 @@ def train_tokenizer(argv: Sequence[str]) -> None:
             f"data.store {config.data.store} is prepared already, by the tokenizer in it; leave "
             "data.store empty"
         )
+    if config.model.init_from:
+        raise ConfigError(
+            f"model.init_from {config.model.init_from} brings its tokenizer, so none would be "
+            "trained; leave it empty"
+        )
 
     from mlm.input import text_settings
     from mlm.preparing import train_vocabulary

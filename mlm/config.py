@@ -20,6 +20,8 @@ from mlm.masking import required_slots
 SUFFIXES = ("steps", "epochs", "examples", "percent")
 OPEN_SECTIONS = ("optimizer.args",)  # their fields are the arguments of a library's function
 OPTIONAL = ("masking.mask_selection_length",)  # fields that may be None
+# Fields of config.model that pretrained weights decide.
+ARCHITECTURE = ("layers", "width", "heads", "hidden", "max_length", "epsilon", "head_epsilon")
 STANDARD_RATE = 0.15  # every run is evaluated at BERT's rate, so that runs can be compared
 
 
@@ -86,6 +88,18 @@ def from_flat(fields: Mapping[str, object]) -> ConfigDict:
             section = section.setdefault(part, {})
         section[leaf] = value
     return ConfigDict(nested).lock()
+
+
+def with_architecture(config: ConfigDict, values: Mapping[str, object]) -> ConfigDict:
+    """A copy whose `ARCHITECTURE` fields are those of pretrained weights."""
+    copy = config.copy_and_resolve_references()
+    copy.model.update({name: values[name] for name in ARCHITECTURE})
+    return copy.lock()
+
+
+def model_fields(config: ConfigDict) -> dict[str, object]:
+    """The fields of `config.model` that `mlm.models.DistilBertConfig` has too."""
+    return {name: value for name, value in config.model.items() if name != "init_from"}
 
 
 def duration(section: ConfigDict, stem: str, *, epoch: int, batch_size: int, total: int = 0) -> int:

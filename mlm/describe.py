@@ -13,7 +13,8 @@ from rich.table import Table
 
 from mlm.data import epoch_counts, useful_share
 from mlm.experiment import Experiment
-from mlm.models import create_abstract
+from mlm.models import create_abstract, parameter_count
+from mlm.training.freezing import leaf_paths, split
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
 
@@ -49,7 +50,7 @@ def print_experiment(console: Console, exp: Experiment) -> None:
         f"{useful_share(exp.rows):.3f} of their slots hold text; "
         f"{epochs:.1f} epochs in {exp.run.total_steps:,} steps"
     )
-    for line in source_lines(exp):
+    for line in (*source_lines(exp), *start_lines(exp)):
         console.print(line)
     console.print(parameter_table(create_abstract(exp.model)[1]))
 
@@ -67,6 +68,25 @@ def source_lines(exp: Experiment) -> list[str]:
         f"rows ({count / max(size, 1):.2f} visits)"
         for source, count, size in sources
     ]
+
+
+def start_lines(exp: Experiment) -> list[str]:
+    """Which pretrained weights the run starts from, and what of the model stays as it is."""
+    lines = []
+    if facts := exp.start.facts:
+        place = f"{facts['place']} ({facts['kind']}, {facts['revision'] or 'no revision'})"
+        began = "started" if exp.start.params is None else "starts"
+        lines.append(f"init {began} from {place}, digest of the weights {facts['digest'][:12]}")
+        lines += [f"     {note}" for note in facts["notes"]]
+    if exp.frozen:
+        params = create_abstract(exp.model)[1]
+        trained, frozen = (parameter_count(part) for part in split(params, exp.frozen))
+        arrays = len(exp.frozen)
+        lines.append(
+            f"frozen {arrays} of {len(leaf_paths(params))} arrays, {frozen:,} of "
+            f"{trained + frozen:,} numbers; {trained:,} are trained"
+        )
+    return lines
 
 
 def parameter_table(params: dict) -> Table:

@@ -8,6 +8,7 @@ Below this file no function sees a config: values and small frozen dataclasses g
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 import jax
 import numpy as np
@@ -15,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mlm import models
-from mlm.config import STANDARD_RATE, duration, flat, mask_slots
+from mlm.config import STANDARD_RATE, duration, flat, mask_slots, model_fields
 from mlm.data import Rows, locate, read_rows, token_counts
 from mlm.errors import ConfigError
 from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
@@ -24,8 +25,10 @@ from mlm.input import batch_function, heldout_rows, prepare_text, training_rows
 from mlm.masking import MaskingSpec, mask_tokens, required_slots, row_keys
 from mlm.masking.transform import selectable_positions
 from mlm.preparing import PreparedText
-from mlm.rules import validate
+from mlm.rules import validate, validate_sizes
+from mlm.start import Start, find_start, with_sizes_of
 from mlm.text import Tokenizer
+from mlm.training.freezing import frozen_paths
 from mlm.training.loop import Run
 from mlm.training.optimizer import OptimizerSettings, make_optimizer, make_schedule
 from mlm.training.sharding import by_row, make_mesh, put_batch, replicated
@@ -37,21 +40,25 @@ class Experiment:
     """A config, built: what a notebook, train.py and eval.py work with.
 
     Attributes:
+      start: what the run starts from.
       text: tokenizer and token stores.
       rows, heldout_rows: what training and evaluation read.
       model: static settings of the architecture.
       apply: `apply(params, batch, *, key=None) -> float32[B, P, V]` logits.
       fill: `fill(params, text, top_k)`, see `make_fill_mask`.
+      frozen: paths of the params that training leaves as they are.
       mesh: all devices.
       run: everything that `mlm.training.train` needs.
     """
 
+    start: Start
     text: PreparedText
     rows: Rows
     heldout_rows: Rows
     model: models.DistilBertConfig
     apply: Callable[..., jax.Array]
     fill: Callable
+    frozen: frozenset[str]
     mesh: Mesh
     run: Run
 
@@ -61,22 +68,31 @@ class Experiment:
 
 
 def build(
-    config: ConfigDict, *, documents: Iterable[str] | None = None, say: Callable = print
+    config: ConfigDict,
+    *,
+    documents: Iterable[str] | None = None,
+    start: Start | None = None,
+    say: Callable = print,
 ) -> Experiment:
     """The experiment that a config describes; prepares its text if need be.
 
     Args:
       documents: anything that yields texts, in place of `data.corpus`.
+      start: of a run that has begun; by default what the config says is read.
       say: called with a line on what is being done.
 
     Raises:
       ConfigError: the config cannot work, or the optimizer does not take its arguments.
       DataError: the text, the tokenizer or the store cannot be used.
+      CheckpointError: the weights to start from cannot be used.
     """
     validate(config)
     mesh = make_mesh()
 
-    text = prepare_text(config, documents=documents, say=say)
+    start = start or find_start(config, say=say)
+    config = with_sizes_of(start, config, say=say)
+    validate_sizes(config)
+    text = prepare_text(config, documents=documents, tokenizer=start.tokenizer, say=say)
     for prompt in config.eval.fill:  # found now rather than at the end of the run
         check_prompt(text.tokenizer, prompt, config.model.max_length)
     rows, held_out = training_rows(config, text), heldout_rows(config, text)
@@ -85,11 +101,21 @@ def build(
     apply = functools.partial(models.apply, models.create_abstract(model)[0])
     fill = make_fill_mask(apply, text.tokenizer, length=config.model.max_length)
     evaluate = _make_evaluate(config, text, held_out, apply, mesh)
-    run = _make_run(config, text.tokenizer, rows, model, apply, evaluate, mesh)
-    return Experiment(text, rows, held_out, model, apply, fill, mesh, run)
+    frozen = frozen_paths(models.create_abstract(model)[1], config.train.freeze)
+    weights = _Weights(model, start.params, frozen)
+    run = _make_run(config, text.tokenizer, rows, weights, apply, evaluate, mesh)
+    return Experiment(start, text, rows, held_out, model, apply, fill, frozen, mesh, run)
 
 
-def _make_run(config, tokenizer, rows, model, apply, evaluate, mesh) -> Run:
+class _Weights(NamedTuple):
+    """A model's params before training, and which of them stay so."""
+
+    model: models.DistilBertConfig
+    given: dict | None
+    frozen: frozenset[str]
+
+
+def _make_run(config, tokenizer, rows, weights: _Weights, apply, evaluate, mesh) -> Run:
     """The functions and numbers of the training loop."""
     batch_size = config.train.batch_size
     steps = functools.partial(duration, epoch=len(rows), batch_size=batch_size)
@@ -102,7 +128,13 @@ def _make_run(config, tokenizer, rows, model, apply, evaluate, mesh) -> Run:
     root = jax.random.key(config.seed, impl="threefry2x32")
     init_key, mask_key, dropout_key = (jax.random.fold_in(root, i) for i in range(3))
     spec = masking_spec(config, tokenizer)
-    init_state = make_init_state(lambda key: models.create(model, key)[1], tx, mesh)
+    init_state = make_init_state(
+        lambda key: models.create(weights.model, key)[1],
+        tx,
+        mesh,
+        frozen=weights.frozen,
+        given=weights.given,
+    )
     step = make_train_step(
         apply,
         lambda batch: mask_batch(batch, config.masking.rate, spec=spec, root=mask_key),
@@ -111,6 +143,7 @@ def _make_run(config, tokenizer, rows, model, apply, evaluate, mesh) -> Run:
         dropout_key=dropout_key,
         mesh=mesh,
         accumulation=config.train.accumulation,
+        frozen=weights.frozen,
     )
     return Run(
         init_state=lambda: init_state(init_key),
@@ -128,6 +161,7 @@ def _make_run(config, tokenizer, rows, model, apply, evaluate, mesh) -> Run:
         eval_every=steps(config.eval, "every", total=total),
         save_every=steps(config.checkpoint, "every", total=total),
         slots=batch_size * rows.length,
+        evaluate_first=bool(config.model.init_from),
         keep_last=config.checkpoint.keep_last,
         keep_best=config.checkpoint.keep_best,
         tensorboard=config.log.tensorboard,
@@ -148,7 +182,7 @@ def check_devices(config: ConfigDict) -> None:
 
 def model_config(config: ConfigDict, vocabulary_size: int) -> models.DistilBertConfig:
     """The architecture of `config.model` over a vocabulary."""
-    return models.DistilBertConfig(vocabulary_size=vocabulary_size, **config.model.to_dict())
+    return models.DistilBertConfig(vocabulary_size, **model_fields(config))
 
 
 def optimizer_settings(config: ConfigDict, *, warmup: int) -> OptimizerSettings:

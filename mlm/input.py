@@ -24,7 +24,8 @@ from mlm.preparing import (
     open_prepared,
     prepare,
 )
-from mlm.text import load_tokenizer
+from mlm.start import find_start
+from mlm.text import Tokenizer
 
 
 def text_settings(config: ConfigDict) -> TextSettings:
@@ -38,25 +39,39 @@ def prepare_text(
     *,
     folder: Path | None = None,
     documents: Iterable[str] | None = None,
+    tokenizer: Tokenizer | None = None,
     say: Callable = print,
 ) -> PreparedText:
     """Tokenizer and token stores of `config.data`, or of `documents` in place of its corpus.
+
+    Args:
+      folder: where they go; by default the cache.
+      documents: anything that yields texts.
+      tokenizer: the one of `find_start(config)`, where that has been called already.
+      say: called with a line on what is being done.
 
     Raises:
       DataError: they cannot be used, or do not go together.
     """
     data = config.data
-    if not data.store:
-        settings, cache = text_settings(config), cache_dir(config)
-        return prepare(settings, folder, documents=documents, cache_dir=cache, say=say)
-    if folder or documents is not None:
+    if data.store and (folder or documents is not None):
         other = f"--out {folder} would stay empty" if folder else "documents would not be read"
         raise ConfigError(
             f"data.store {data.store} is prepared already and {other}; give one of them"
         )
-    given = load_tokenizer(data.tokenizer, lowercase=data.lowercase) if data.tokenizer else None
-    folder = local_folder(data.store, cache_dir=cache_dir(config), say=say)
-    return open_prepared(folder, tokenizer=given)
+    tokenizer = tokenizer or find_start(config, say=say).tokenizer
+    cache = cache_dir(config)
+    if data.store:
+        stored = local_folder(data.store, cache_dir=cache, say=say)
+        return open_prepared(stored, tokenizer=tokenizer)
+    return prepare(
+        text_settings(config),
+        folder,
+        documents=documents,
+        tokenizer=tokenizer,
+        cache_dir=cache,
+        say=say,
+    )
 
 
 def training_rows(config: ConfigDict, text: PreparedText) -> Rows:

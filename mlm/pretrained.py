@@ -12,9 +12,8 @@ import jax
 import numpy as np
 
 from mlm import models, saved
-from mlm.config import from_flat
+from mlm.config import from_flat, model_fields
 from mlm.errors import CheckpointError
-from mlm.experiment import model_config
 from mlm.models.presets import PRESETS, download, repository_of
 from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.workdir import read_json, saved_steps
@@ -147,7 +146,9 @@ def _load_run(folder: Path, load_weights: bool, key: jax.Array | None) -> Pretra
     if fields is None:
         raise CheckpointError(f"{workdir / 'config.json'} cannot be read; put it back")
     tokenizer = saved.saved_tokenizer(workdir)
-    config = model_config(from_flat(fields), tokenizer.vocabulary_size)
+    config = models.DistilBertConfig(
+        tokenizer.vocabulary_size, **model_fields(from_flat(fields))
+    )
     if load_weights:
         params = jax.tree.map(np.asarray, saved.restore_params(config, workdir, step))
     else:

@@ -13,7 +13,7 @@ from mlm.masking import required_slots
 POSITIVE = (
     "data.length data.vocabulary_size data.tokenizer_sample data.temperature "
     "data.curriculum_visits model.layers model.width model.heads model.hidden model.max_length "
-    "model.head_epsilon optimizer.learning_rate train.batch_size "
+    "model.epsilon model.head_epsilon optimizer.learning_rate train.batch_size "
     "train.accumulation checkpoint.keep_last eval.length eval.batch_size eval.max_examples"
 ).split()
 NOT_NEGATIVE = ("data.overlap", "optimizer.clip_norm", "checkpoint.keep_best")
@@ -28,6 +28,7 @@ TEXTS = (
     "data.tokenizer",
     "data.store",
     "data.cache_dir",
+    "model.init_from",
     "optimizer.name",
 )
 CHOICES = {
@@ -44,7 +45,7 @@ CHOICES = {
 REQUIRED = {*POSITIVE, *NOT_NEGATIVE, *SEEDS, *SHARES, *BELOW_ONE, *TEXTS, *CHOICES}
 REQUIRED |= {"data.heldout_fraction", "data.lowercase", "masking.select_unknown", "log.tensorboard"}
 REQUIRED |= {"masking.mask_selection_length", "eval.fill", "data.drop_duplicates"}
-REQUIRED |= {"data.shares"}
+REQUIRED |= {"data.shares", "data.new_tokens", "train.freeze"}
 DURATIONS = (
     ("train", "total"),
     ("optimizer", "warmup"),
@@ -67,7 +68,15 @@ def validate(config: ConfigDict) -> None:
     unknown = (n for n in sorted(names - REQUIRED) if not OTHER_FIELDS.fullmatch(n))
     problems = [unknown_field(config, name) for name in unknown]
     problems += [p for check in CHECKS for p in check(config)]
+    if not config.model.init_from:  # what they are is only known when the weights are
+        problems += _sizes(config)
     if problems:
+        raise ConfigError(*problems)
+
+
+def validate_sizes(config: ConfigDict) -> None:
+    """Raises ConfigError if the config does not fit the sizes of its model, which are known now."""
+    if problems := list(_sizes(config)):
         raise ConfigError(*problems)
 
 
@@ -116,8 +125,11 @@ def _durations(config: ConfigDict) -> Iterable[str]:
             yield f"{names} is {value}; it must be at most 100"
 
 
-def _relations(config: ConfigDict) -> Iterable[str]:
+def _sizes(config: ConfigDict) -> Iterable[str]:
     c = config
+    way_out = "raise model.max_length"
+    if c.model.init_from:
+        way_out = f"start from other weights than {c.model.init_from}"
     if c.model.heads > 0 and c.model.width % c.model.heads:
         yield (
             f"model.heads {c.model.heads} does not divide model.width {c.model.width}; "
@@ -127,8 +139,13 @@ def _relations(config: ConfigDict) -> Iterable[str]:
         if length > c.model.max_length:
             yield (
                 f"{name} {length} is above the position table, model.max_length "
-                f"{c.model.max_length}; shorten the rows or raise model.max_length"
+                f"{c.model.max_length}; shorten the rows or {way_out}"
             )
+
+
+def _relations(config: ConfigDict) -> Iterable[str]:
+    c = config
+    for name, length in (("data.length", c.data.length), ("eval.length", c.eval.length)):
         if length < 4:
             yield f"{name} is {length}; a row needs 4 tokens or more to hold [CLS], text and [SEP]"
     if c.train.accumulation > 0 and c.train.batch_size % c.train.accumulation:
@@ -146,6 +163,23 @@ def _relations(config: ConfigDict) -> Iterable[str]:
     for text in c.eval.fill:
         if "[MASK]" not in str(text):
             yield f"eval.fill has {text!r}, without [MASK]; write [MASK] where a token is missing"
+
+
+def _pretrained(config: ConfigDict) -> Iterable[str]:
+    for pattern in config.train.freeze:
+        try:
+            re.compile(pattern)
+        except (re.error, TypeError) as error:
+            yield f"train.freeze has {pattern!r}, which is no regular expression ({error}); mend it"
+    tokens = config.data.new_tokens
+    for token in tokens:
+        if not isinstance(token, str):
+            yield f"data.new_tokens has {token!r}; give words between quotes"
+    if tokens and not config.data.tokenizer and not config.model.init_from:
+        yield (
+            f"data.new_tokens has {len(tokens)} words and no vocabulary that they are new to; name "
+            "data.tokenizer or model.init_from, or raise data.vocabulary_size instead"
+        )
 
 
 def _mixture(config: ConfigDict) -> Iterable[str]:
@@ -188,4 +222,4 @@ def _slots(config: ConfigDict) -> Iterable[str]:
         )
 
 
-CHECKS = (_numbers, _choices, _durations, _relations, _mixture, _slots)
+CHECKS = (_numbers, _choices, _durations, _relations, _pretrained, _mixture, _slots)

@@ -1,4 +1,4 @@
-"""A run's own text and weights in its workdir: kept at the start, read back for evaluation."""
+"""What a run keeps in its workdir about its start, text and weights, and reads back later."""
 
 import functools
 from collections.abc import Callable
@@ -8,17 +8,44 @@ import jax
 from ml_collections import ConfigDict
 
 from mlm import models
+from mlm.config import model_fields
 from mlm.data import ORDER_VERSION, Rows
 from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.fill_mask import make_fill_mask
-from mlm.experiment import model_config
 from mlm.preparing import PreparedText
+from mlm.start import Start
 from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.checkpoint import checkpoints_in
 from mlm.training.sharding import make_mesh, replicated
 from mlm.training.workdir import read_json, saved_steps, write_json
 
 WAY_OUT = "; put the file back, or choose another --workdir"
+
+
+def keep_start(workdir: Path, start: Start) -> None:
+    """Stores where the weights of a run that begins are from: init.json."""
+    if saved_steps(workdir / "checkpoints"):
+        return
+    if start.facts is None:
+        (workdir / "init.json").unlink(missing_ok=True)  # of an attempt that saved nothing
+    else:
+        write_json(workdir / "init.json", start.facts)
+
+
+def kept_start(config: ConfigDict, workdir: Path) -> Start | None:
+    """What the run in `workdir` started from, without its weights; None if it is yet to begin.
+
+    Nothing but the workdir is read, so a run goes on where there is no network.
+    """
+    if not config.model.init_from or not saved_steps(workdir / "checkpoints"):
+        return None
+    return Start(saved_tokenizer(workdir), facts=read_json(workdir / "init.json"))
+
+
+def evaluation_result(config: ConfigDict, workdir: Path, step: int, masks: dict) -> dict:
+    """What eval.json holds: with pretrained weights, also how good they were before training."""
+    before = read_json(workdir / "eval-0.json") if config.model.init_from else None
+    return {"step": step, **({"before": before["masks"]} if before else {}), "masks": masks}
 
 
 def keep_text(workdir: Path, text: PreparedText, rows: Rows) -> None:
@@ -81,7 +108,7 @@ def restore_params(model: models.DistilBertConfig, workdir: Path, step: int) -> 
 def load_fill(config: ConfigDict, workdir: Path, step: int) -> tuple[Callable, dict]:
     """`fill` and the params of a saved step, from the workdir alone: no corpus is needed."""
     tokenizer = saved_tokenizer(workdir)
-    model = model_config(config, tokenizer.vocabulary_size)
+    model = models.DistilBertConfig(tokenizer.vocabulary_size, **model_fields(config))
     apply = functools.partial(models.apply, models.create_abstract(model)[0])
     fill = make_fill_mask(apply, tokenizer, length=config.model.max_length)
     return fill, restore_params(model, workdir, step)

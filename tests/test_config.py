@@ -4,11 +4,19 @@ import sys
 import pytest
 from ml_collections import ConfigDict
 
-from mlm.config import apply_overrides, duration, flat, from_flat, load_config
+from mlm.config import (
+    apply_overrides,
+    duration,
+    flat,
+    from_flat,
+    load_config,
+    model_fields,
+    with_architecture,
+)
 from mlm.errors import ConfigError
-from mlm.rules import validate
+from mlm.rules import validate, validate_sizes
 
-CONFIGS = ("default", "quickstart", "distilbert_base")
+CONFIGS = ("default", "quickstart", "distilbert_base", "adapt_to_domain")
 
 
 @pytest.fixture
@@ -111,12 +119,35 @@ def test_a_misspelt_field_in_a_config_file_is_found(config):
         ({"eval.fill": ("no mask",)}, r"eval.fill has 'no mask', without \[MASK\]"),
         ({"eval.every_steps": 0}, "eval.every_steps is 0; it must be above 0"),
         ({"optimizer.warmup_percent": "x"}, "optimizer.warmup_percent is 'x'"),
+        (
+            {"train.freeze": ("head(",)},
+            r"train.freeze has 'head\(', which is no regular expression",
+        ),
+        ({"train.freeze": (3,)}, "train.freeze has 3, which is no regular expression"),
+        ({"data.new_tokens": ("a", 1), "data.tokenizer": "x"}, "data.new_tokens has 1; give words"),
+        ({"data.new_tokens": ("cat",)}, "data.new_tokens has 1 words and no vocabulary"),
     ],
 )
 def test_what_cannot_work_is_named(config, overrides, words):
     with pytest.raises(ConfigError, match=words):
         apply_overrides(config, overrides)
         validate(config)
+
+
+def test_sizes_are_looked_at_when_they_are_known(config):
+    sizes = {"data.length": 600, "model.heads": 5, "model.init_from": "place"}
+    apply_overrides(config, sizes)
+    validate(config)
+    sized = with_architecture(config, {**config.model, "layers": 3, "heads": 4, "width": 64})
+    assert (sized.model.layers, sized.model.heads, sized.model.init_from) == (3, 4, "place")
+    assert config.model.layers == 6 and sized.is_locked
+    with pytest.raises(ConfigError) as error:
+        validate_sizes(sized)
+    assert str(error.value) == (
+        "data.length 600 is above the position table, model.max_length 512; shorten the rows or "
+        "start from other weights than place"
+    )
+    assert "init_from" not in model_fields(sized) and model_fields(sized)["width"] == 64
 
 
 def test_a_config_that_lacks_fields_is_told_which(config):

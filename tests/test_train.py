@@ -108,10 +108,16 @@ def test_the_same_command_again_says_that_the_run_is_complete(finished, capsys):
 
 @pytest.mark.parametrize(
     ("name", "rows"),
-    [("default", "packed"), ("quickstart", "blocks"), ("distilbert_base", "document")],
+    [
+        ("default", "packed"),
+        ("quickstart", "blocks"),
+        ("distilbert_base", "document"),
+        ("adapt_to_domain", "packed"),
+    ],
 )
 def test_every_config_and_row_mode_runs_a_shrunken_step(tiny, name, rows):
-    exp = experiment.build(make_config(tiny, name, data__rows=rows), say=str)
+    config = make_config(tiny, name, data__rows=rows, model__init_from="")
+    exp = experiment.build(config, say=str)
     state, metrics = exp.run.step(exp.run.init_state(), exp.run.put(exp.run.batch_at(0)))
     assert metrics.finite and metrics.sums.weight > 0 and int(state.step) == 1
 

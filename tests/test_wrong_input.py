@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -17,6 +18,8 @@ from mlm.config import apply_overrides, flat, load_config
 from mlm.data import ORDER_VERSION
 from mlm.preparing import open_prepared
 from mlm.text import load_tokenizer, train_tokenizer
+
+CHECKPOINT = Path(__file__).parent / "parity" / "hf_distilbert_tiny"
 
 
 @pytest.fixture
@@ -165,6 +168,27 @@ def test_a_source_that_is_no_function(run):
     )
 
 
+def test_patterns_that_freeze_nothing_or_all(run):
+    result = run(train_script, train__freeze="('backbone',)")
+    refused(result, 2, "train.freeze has 'backbone'", "none of the 25", "backbone/embeddings/word")
+    refused(run(train_script, train__freeze="('.*',)"), 2, "('.*',) leaves none of the 25")
+    refused(run(train_script, train__freeze="('(',)"), 2, "'(', which is no regular expression")
+
+
+def test_new_tokens_without_a_vocabulary(run):
+    refused(run(train_script, data__new_tokens="('fish',)"), 2, "name data.tokenizer or model.init")
+
+
+def test_rows_longer_than_the_pretrained_position_table(run):
+    result = run(train_script, data__length=65, model__init_from=CHECKPOINT)
+    refused(result, 2, "data.length 65", "model.max_length 64", f"other weights than {CHECKPOINT}")
+
+
+def test_a_tokenizer_is_not_trained_for_pretrained_weights(run):
+    result = run(commands, "tokenizer", "train", "--out=x.json", model__init_from="place")
+    refused(result, 2, "model.init_from place brings its tokenizer", "leave it empty")
+
+
 def test_an_unknown_command(run):
     refused(run(commands, "prepair", config=None), 2, "'prepair'", "prepare")
 
@@ -282,6 +306,26 @@ def test_a_store_and_a_tokenizer_that_did_not_make_it(run, tmp_path):
     result = run(train_script, data__store=store, data__tokenizer=tmp_path / "other.json")
     refused(result, 3, other.hash[:12], load_tokenizer(store / "tokenizer.json").hash[:12])
     refused(run(train_script, data__store=tmp_path), 3, str(tmp_path), "python -m mlm prepare")
+
+
+def test_new_tokens_that_are_no_new_words(run):
+    given = {"model__init_from": CHECKPOINT, "data__new_tokens": "('Upper','the','x y')"}
+    words = "'Upper' is read as 'upper'", "'the' is in the vocabulary already", "'x y' is read as 2"
+    refused(run(train_script, **given), 3, "3 of 3 new tokens", *words)
+
+
+def test_a_tokenizer_with_another_vocabulary_than_the_weights(run, tmp_path):
+    other = other_tokenizer(tmp_path / "other.json")
+    given = {"model__init_from": CHECKPOINT, "data__tokenizer": tmp_path / "other.json"}
+    own = load_tokenizer(CHECKPOINT)
+    refused(run(train_script, **given), 3, other.hash[:12], own.hash[:12], "has not the vocabulary")
+
+
+def test_a_store_that_the_tokenizer_of_the_weights_did_not_make(run, tmp_path):
+    assert run(commands, "prepare", f"--out={tmp_path / 'store'}") == (0, [])
+    result = run(train_script, model__init_from=CHECKPOINT, data__store=tmp_path / "store")
+    hashes = (load_tokenizer(p).hash[:12] for p in (CHECKPOINT, tmp_path / "store"))
+    refused(result, 3, *hashes)
 
 
 # ---- checkpoints: 4 ------------------------------------------------------------------------------

@@ -59,6 +59,7 @@ def prepare(
     folder: Path | None = None,
     *,
     documents: Iterable[str] | None = None,
+    tokenizer: Tokenizer | None = None,
     cache_dir: Path,
     say: Callable = print,
 ) -> PreparedText:
@@ -68,6 +69,7 @@ def prepare(
       settings: corpus, split and tokenizer.
       folder: where it goes; by default a place in `cache_dir` named after all that decides it.
       documents: anything that yields texts; they take the place of the corpus.
+      tokenizer: takes the place of the one that the settings name.
       cache_dir: see `default_cache_dir`.
       say: called with a line on what is being done, only when something is.
 
@@ -76,12 +78,14 @@ def prepare(
       DataError: the corpus or the tokenizer cannot be used.
       OutputError: `folder` holds other text already, or cannot be written.
     """
-    cached = folder is None
+    cached, given = folder is None, tokenizer
+    if given is None and settings.tokenizer:
+        given = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase)
     with spooled(settings, documents, cache_dir) as settings:
-        name = _cache_name(settings)
+        name = _cache_name(settings, given)
         folder = cache_dir / name if cached else folder
         if not folder.exists():
-            _make_whole(settings, folder, name, say)
+            _make_whole(settings, given, folder, name, say)
         if not cached and _name_of(folder) != name:
             raise OutputError(
                 f"{folder} exists and was not made from this text and tokenizer; "
@@ -109,7 +113,9 @@ def open_prepared(folder: Path, *, tokenizer: Tokenizer | None = None) -> Prepar
     )
 
 
-def _make_whole(settings: TextSettings, folder: Path, name: str, say: Callable) -> None:
+def _make_whole(
+    settings: TextSettings, given: Tokenizer | None, folder: Path, name: str, say: Callable
+) -> None:
     """Makes `folder`, or nothing; a second process that wants the same text waits for the first."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
@@ -119,7 +125,7 @@ def _make_whole(settings: TextSettings, folder: Path, name: str, say: Callable) 
             partial = folder.parent / f".{name}.partial"
             partial.mkdir(exist_ok=True)
             try:
-                _make(settings, partial, name, say)
+                _make(settings, given, partial, name, say)
                 partial.rename(folder)
             except BrokenPipeError:
                 raise
@@ -161,13 +167,15 @@ def _is_open_file(path: Path, descriptor: int) -> bool:
         return False
 
 
-def _make(settings: TextSettings, partial: Path, name: str, say: Callable) -> None:
+def _make(
+    settings: TextSettings, given: Tokenizer | None, partial: Path, name: str, say: Callable
+) -> None:
     found = _scanned(settings, partial, say)
-    tokenizer = _tokenizer(settings, partial, found, say)
+    tokenizer = _tokenizer(settings, given, partial, found, say)
     say(f"tokenizing {sum(found.documents.values()):,} documents")
     for side in (TRAIN, HELDOUT):
         _write_side(settings, side, found, tokenizer, partial / side, say)
-    if _cache_name(settings) != name:
+    if _cache_name(settings, given) != name:
         raise DataError(
             f"{settings.shown} changed while it was read; start again when it is complete"
         )
@@ -192,15 +200,14 @@ def _scanned(settings: TextSettings, partial: Path, say: Callable) -> Scan:
     return found
 
 
-def _tokenizer(settings: TextSettings, partial: Path, found: Scan, say: Callable) -> Tokenizer:
+def _tokenizer(
+    settings: TextSettings, given: Tokenizer | None, partial: Path, found: Scan, say: Callable
+) -> Tokenizer:
     """The given tokenizer, or one trained on the sample; kept beside the scan that it came from."""
     file, scanned = partial / "tokenizer.json", partial / "scan.json"
     if scanned.exists():
         return load_tokenizer(file)
-    if settings.tokenizer:
-        tokenizer = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase)
-    else:
-        tokenizer = train_on(found, settings, say=say)
+    tokenizer = given or train_on(found, settings, say=say)
     tokenizer.save(file)
     facts = dataclasses.asdict(dataclasses.replace(found, sample=[], kept=None))
     replace_text(scanned, json.dumps(facts))
@@ -241,11 +248,9 @@ def _write_side(
     )
 
 
-def _cache_name(settings: TextSettings) -> str:
+def _cache_name(settings: TextSettings, given: Tokenizer | None) -> str:
     """A readable stem and a hash of everything that the prepared text follows from."""
-    made_by = f"trained with tokenizers {tokenizers.__version__}"
-    if settings.tokenizer:
-        made_by = load_tokenizer(settings.tokenizer, lowercase=settings.lowercase).hash
+    made_by = given.hash if given else f"trained with tokenizers {tokenizers.__version__}"
     identity = [source_identity(place, settings.reading) for *_, place in settings.places()]
     fields = dataclasses.asdict(settings) | {"spooled": None}
     facts = json.dumps([VERSION, identity, made_by, fields])

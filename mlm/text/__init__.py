@@ -3,7 +3,7 @@
 `corpus` reads the sources that a config names and decides which documents are held out: `files`
 and `tables` read what lies on disk, `python_docs` is the builtin, `spool` keeps what can be read
 only once; `reading` says what counts as text. `tokenizer` encodes; `loading` reads one from disk,
-`wordpiece` trains a new one, `show` and `compare` look at them.
+`wordpiece` trains a new one, `extension` adds words to one, `show` and `compare` look at them.
 
     corpus = read_corpus("builtin:python_docs")
     tokenizer = train_tokenizer(corpus.documents, vocabulary_size=8192, lowercase=True)
@@ -20,6 +20,7 @@ from mlm.text.corpus import (
     source_identity,
     stream_source,
 )
+from mlm.text.extension import extend_tokenizer
 from mlm.text.loading import load_tokenizer
 from mlm.text.reading import Reading
 from mlm.text.spool import call_source, is_pipe, is_standard_input, spool_documents, spool_pipe
@@ -34,6 +35,7 @@ __all__ = [
     "add_to_fingerprint",
     "call_source",
     "corpus_names",
+    "extend_tokenizer",
     "is_held_out",
     "is_pipe",
     "is_standard_input",

@@ -30,6 +30,7 @@ class Run:
       evaluate: params to `{"token@0.15": {"loss": nats, ...}, ...}`, the first entry being the one
         that decides which checkpoint is best.
       total_steps, log_every, eval_every, save_every: in steps.
+      evaluate_first: whether the params are evaluated before the first step too.
       slots: B * L, for the share of padding and tokens per second.
       keep_last, keep_best: checkpoints that stay.
       tensorboard: whether event files are written beside metrics.jsonl.
@@ -46,6 +47,7 @@ class Run:
     eval_every: int
     save_every: int
     slots: int
+    evaluate_first: bool = False
     keep_last: int = 1
     keep_best: int = 0
     tensorboard: bool = False
@@ -117,7 +119,16 @@ def train_in(workdir: Path, run: Run) -> Outcome:
                 display.log(done, line)
                 interval.restart()
 
+        def evaluate() -> dict[str, dict]:
+            """Evaluates the state as it is now, and logs it."""
+            evaluation = run.evaluate(state.params)
+            writer.write(step, _flat(evaluation))
+            display.say(f"step {step}  {_summary(evaluation)}")
+            return evaluation
+
         try:
+            if run.evaluate_first and not start:
+                write_json(workdir / "eval-0.json", {"step": 0, "masks": evaluate()})
             for batch in batches:
                 # ---- one step -----------------------------------------------------------------
                 state, metrics = run.step(state, batch)
@@ -133,9 +144,7 @@ def train_in(workdir: Path, run: Run) -> Outcome:
                 if last or (step % run.eval_every == 0 and not stopping):
                     finish_pending()
                     began = time.monotonic()
-                    evaluation = run.evaluate(state.params)
-                    writer.write(step, _flat(evaluation))
-                    display.say(f"step {step}  {_summary(evaluation)}")
+                    evaluation = evaluate()
                     interval.pause(time.monotonic() - began)
 
                 # ---- save ---------------------------------------------------------------------

@@ -94,7 +94,9 @@ class MetricWriter:
 
     def __init__(self, workdir: Path, *, resume_step: int, tensorboard: bool):
         self.file = workdir / "metrics.jsonl"
-        kept = [line for line in read_metrics(self.file) if line["step"] <= resume_step]
+        # A run that begins anew evaluates its step 0 anew.
+        lines = read_metrics(self.file) if resume_step else []
+        kept = [line for line in lines if line["step"] <= resume_step]
         text = "".join(json.dumps(line) + "\n" for line in kept)
         temporary = self.file.with_suffix(".tmp")
         temporary.write_text(text)
@@ -142,4 +144,4 @@ def host(metrics: StepMetrics) -> StepMetrics:
 def _events(workdir: Path, resume_step: int):
     from tensorboardX import SummaryWriter
 
-    return SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step + 1)
+    return SummaryWriter(str(workdir / "tensorboard"), purge_step=resume_step and resume_step + 1)

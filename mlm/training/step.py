@@ -5,7 +5,7 @@ row's visit and example id, dropout from the step counter. So the step is a pure
 restarted run repeats it bit for bit. B batch, L length, P mask slots.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import NamedTuple
 
 import jax
@@ -13,6 +13,7 @@ import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from mlm.training.freezing import merge, split
 from mlm.training.loss import LossSums, masked_cross_entropy
 from mlm.training.optimizer import Schedule
 from mlm.training.sharding import by_row, replicated
@@ -30,7 +31,7 @@ class TrainState(NamedTuple):
 
     step: jax.Array  # int32[], batches seen; it advances also when an update is skipped
     params: Params  # float32
-    opt_state: optax.OptState
+    opt_state: optax.OptState  # of the params that are not frozen
 
 
 class MaskCounts(NamedTuple):
@@ -46,21 +47,37 @@ class StepMetrics(NamedTuple):
     sums: LossSums
     counts: MaskCounts
     tokens: jax.Array  # slots that are not padding
-    grad_norm: jax.Array  # before clipping
+    grad_norm: jax.Array  # before clipping, of the params that are not frozen
     learning_rate: jax.Array
     finite: jax.Array  # bool[]; False: the update was skipped
 
 
 def make_init_state(
-    init_params: Callable[[jax.Array], Params], tx: optax.GradientTransformation, mesh: Mesh
+    init_params: Callable[[jax.Array], Params],
+    tx: optax.GradientTransformation,
+    mesh: Mesh,
+    *,
+    frozen: Collection[str] = (),
+    given: Params | None = None,
 ) -> Callable[[jax.Array], TrainState]:
-    """`init_state(key) -> TrainState`, made on the mesh without passing through one device."""
+    """`init_state(key) -> TrainState`, made on the mesh without passing through one device.
 
-    def init_state(key: jax.Array) -> TrainState:
-        params = init_params(key)
-        return TrainState(jnp.zeros((), jnp.int32), params, tx.init(params))
+    Args:
+      init_params: random params from a key.
+      tx: the optimizer, which gets a state for the params outside `frozen`.
+      mesh: all of the state is on each of its devices.
+      frozen: paths, see `mlm.training.freezing`.
+      given: NumPy arrays to start from in place of random ones; the key has no say then.
+    """
 
-    return jax.jit(init_state, out_shardings=replicated(mesh))
+    def state_of(params: Params) -> TrainState:
+        return TrainState(jnp.zeros((), jnp.int32), params, tx.init(split(params, frozen)[0]))
+
+    if given is not None:
+        # As an argument: arrays that a jitted function closes over are compiled into it.
+        whole = jax.jit(state_of, out_shardings=replicated(mesh))
+        return lambda key: whole(jax.device_put(given, replicated(mesh)))
+    return jax.jit(lambda key: state_of(init_params(key)), out_shardings=replicated(mesh))
 
 
 def make_train_step(
@@ -72,6 +89,7 @@ def make_train_step(
     dropout_key: jax.Array,
     mesh: Mesh,
     accumulation: int = 1,
+    frozen: Collection[str] = (),
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
     """`step(state, batch) -> (state, metrics)`; the given state's buffers are reused.
 
@@ -85,44 +103,46 @@ def make_train_step(
       dropout_key: folded with the step, and with the microbatch.
       mesh: where rows are split over the axis `data`.
       accumulation: microbatches; it must divide the rows of each device.
+      frozen: paths of params that stay as they are, see `mlm.training.freezing`.
     """
 
-    def loss_sum(params, batch, key):
-        logits = apply(params, batch, key=key)
+    def loss_sum(trained, rest, batch, key):
+        logits = apply(merge(trained, rest), batch, key=key)
         sums = masked_cross_entropy(logits, batch["mask_ids"], batch["mask_weights"])
         return sums.loss, sums
 
     value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
 
-    def gradient_sums(params, batch, key):
+    def gradient_sums(trained, rest, batch, key):
         if accumulation == 1:
-            (_, sums), grads = value_and_grad(params, batch, key)
+            (_, sums), grads = value_and_grad(trained, rest, batch, key)
             return grads, sums
 
         def add_microbatch(totals, indexed):
             i, microbatch = indexed
-            (_, sums), grads = value_and_grad(params, microbatch, jax.random.fold_in(key, i))
+            (_, sums), grads = value_and_grad(trained, rest, microbatch, jax.random.fold_in(key, i))
             return jax.tree.map(jnp.add, totals, (grads, sums)), None
 
-        zeros = jax.tree.map(jnp.zeros_like, (params, LossSums(*[jnp.zeros(())] * 3)))
+        zeros = jax.tree.map(jnp.zeros_like, (trained, LossSums(*[jnp.zeros(())] * 3)))
         microbatches = jax.tree.map(lambda x: _split(x, accumulation), batch)
         return jax.lax.scan(add_microbatch, zeros, (jnp.arange(accumulation), microbatches))[0]
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
         masked, counts = mask(batch)
         key = jax.random.fold_in(dropout_key, state.step)
-        grads, sums = gradient_sums(state.params, masked, key)
+        trained, rest = split(state.params, frozen)
+        grads, sums = gradient_sums(trained, rest, masked, key)
         grads = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), grads)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(sums.loss) & jnp.isfinite(grad_norm)
 
-        updates, opt_state = tx.update(grads, state.opt_state, state.params)
-        params = optax.apply_updates(state.params, updates)
+        updates, opt_state = tx.update(grads, state.opt_state, trained)
+        updated = optax.apply_updates(trained, updates)
         # A selection, not a product: 0 * NaN is NaN.
         keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
         new_state = TrainState(
             state.step + 1,
-            jax.tree.map(keep, params, state.params),
+            merge(jax.tree.map(keep, updated, trained), rest),
             jax.tree.map(keep, opt_state, state.opt_state),
         )
         tokens = jnp.sum(batch["padding_mask"], dtype=jnp.float32)

@@ -37,6 +37,20 @@ def test_a_row_for_each_kind_of_mask_and_each_slot_that_occurs():
     assert "  mask" in text and "random" not in text
 
 
+def test_before_and_after_stand_in_one_table():
+    slots = {"mask": {"loss": 4.9, "top1": 0.1}, "random": {}, "keep": {}}
+    old = EVALUATION["token@0.15"] | {"loss": 4.8, "perplexity": 121.5, "by_slot": slots}
+    text = printed(print_evaluation, EVALUATION, step=7, before={"token@0.15": old | {"top1": 0.2}})
+    shown = ("4.8000 -> 4.2000", "121.50 -> 66.69", "0.2000 -> 0.2500", "4.9000 -> 4.5000")
+    for words in (*shown, "before training -> at step 7", "0123456789ab "):
+        assert words in text
+    assert text.count("masks  ") == 1 and "random" not in text
+    other = printed(
+        print_evaluation, EVALUATION, step=7, before={"token@0.15": old | {"mask_hash": "x" * 64}}
+    )
+    assert "xxxxxxxxxxxx -> 0123456789ab" in other
+
+
 def test_tokens_in_brackets_are_shown_as_they_are():
     text = printed(print_fills, lambda *_: [[Guess("[UNK]", 0.5)]], {}, ["a [MASK] b"])
     assert "a [MASK] b" in text and "[UNK] 0.500" in text

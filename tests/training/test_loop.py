@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import threading
 
@@ -67,6 +68,24 @@ def test_every_step_is_logged_once_and_the_end_is_evaluated(tmp_path):
     assert losses(tmp_path) == {k: float(k) for k in range(1, 11)}
     assert len(evaluated) == 2 and outcome.evaluation["token@0.15"]["loss"] == 100 - evaluated[1]
     assert json.loads((tmp_path / "status.json").read_text())["state"] == "complete"
+
+
+def test_the_first_params_are_evaluated_once_if_wanted(tmp_path):
+    run, evaluated = make_run(evaluate_first=True, save_every=5, keep_last=2)
+    train(run, tmp_path)
+    assert evaluated[0] == 0 and len(evaluated) == 3
+    first = json.loads((tmp_path / "eval-0.json").read_text())
+    assert first["step"] == 0 and first["masks"]["token@0.15"]["loss"] == 100
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    assert [line["step"] for line in lines if "eval/token@0.15/loss" in line] == [0, 5, 10]
+    # A run that goes on does not begin anew; one that has saved nothing does, without the old line.
+    shutil.rmtree(tmp_path / "checkpoints/10")
+    train(run, tmp_path)
+    assert len(evaluated) == 4 and evaluated.count(0) == 1
+    shutil.rmtree(tmp_path / "checkpoints")
+    train(run, tmp_path)
+    steps = [line["step"] for line in read_metrics(tmp_path / "metrics.jsonl")]
+    assert evaluated.count(0) == 2 and steps.count(0) == 1
 
 
 def test_a_line_covers_its_interval(tmp_path):
