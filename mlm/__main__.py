@@ -39,19 +39,23 @@ def prepare(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="folder for data.store; by default the cache")
     parser.add_argument("--stats", action="store_true", help="print what `store inspect` prints")
     args, config = parse_with_config(parser, argv)
+    if args.out and ":/" in str(args.out):
+        raise ConfigError(f"--out is {args.out}; prepare into a folder, and copy that to the URL")
 
+    from mlm.data import token_counts
     from mlm.input import prepare_text
+    from mlm.preparing import inspect_text, unknown_warning
 
     text = prepare_text(config, folder=args.out)
     if args.stats:
-        from mlm.preparing import inspect_text
-
         print(*inspect_text(text), sep="\n")
         return
     for name, store in text.stores.items():
         print(f"{name}: {store.documents:,} documents, {store.token_count:,} tokens")
     print(f"vocabulary {text.tokenizer.vocabulary_size:,}, tokenizer {text.tokenizer.hash[:12]}")
     print(f"prepared text: {text.folder}")
+    if warning := unknown_warning(token_counts(text.train), text.tokenizer):
+        print(warning)
 
 
 def store(argv: Sequence[str]) -> None:
@@ -109,10 +113,10 @@ def train_tokenizer(argv: Sequence[str]) -> None:
             "trained; leave it empty"
         )
 
-    from mlm.input import text_settings
+    from mlm.input import cache_dir, text_settings
     from mlm.preparing import train_vocabulary
 
-    trained = train_vocabulary(text_settings(config), args.out)
+    trained = train_vocabulary(text_settings(config), args.out, cache_dir=cache_dir(config))
     print(f"vocabulary {trained.vocabulary_size:,}, tokenizer {trained.hash[:12]}")
     print(f"to train or prepare with it: --config.data.tokenizer={args.out}")
 

@@ -16,6 +16,7 @@ from mlm.errors import ConfigError, MlmError
 from mlm.rules import validate
 
 NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
+NOT_WRITABLE |= {errno.ENAMETOOLONG}
 
 
 class Parser(argparse.ArgumentParser):
@@ -55,7 +56,7 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> int:
     except MlmError as error:
         return _report(str(error), error.exit_code, verbose)
     except KeyboardInterrupt:
-        return _report("interrupted", 130, verbose)
+        return _report("interrupted; the same command goes on", 130, verbose)
     except BrokenPipeError:  # who read our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

@@ -11,9 +11,10 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
-from mlm.data import epoch_counts, useful_share
+from mlm.data import epoch_counts, token_counts, useful_share
 from mlm.experiment import Experiment
 from mlm.models import create_abstract, parameter_count
+from mlm.preparing import unknown_warning
 from mlm.training.freezing import leaf_paths, split
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
@@ -52,6 +53,8 @@ def print_experiment(console: Console, exp: Experiment) -> None:
     )
     for line in (*source_lines(exp), *start_lines(exp)):
         console.print(line)
+    if warning := unknown_warning(token_counts(train), exp.tokenizer):
+        console.print(warning)
     console.print(parameter_table(create_abstract(exp.model)[1]))
 
 

@@ -193,8 +193,8 @@ def _mixture(config: ConfigDict) -> Iterable[str]:
         yield f"data.shares is {data.shares}; one of them must be above 0"
     if data.shares and not data.store and len(data.shares) != len(sources):
         yield (
-            f"data.shares has {len(data.shares)} numbers for the {len(sources)} names in "
-            f"data.corpus {data.corpus}; give one for each"
+            f"data.shares has {len(data.shares)} numbers for {len(sources)} sources, "
+            f"{', '.join(sources)}; give one for each"
         )
     if data.shares and data.temperature != 1.0:
         yield (

@@ -139,7 +139,7 @@ def test_shares_that_do_not_fit_the_corpus(run):
     refused(
         run(train_script, data__corpus=two, data__shares="(1,2,3)"),
         2,
-        "data.shares has 3 numbers for the 2 names in data.corpus a.txt,b.txt",
+        "data.shares has 3 numbers for 2 sources, a.txt, b.txt; give one for each",
     )
     refused(run(train_script, data__shares="(-1,)"), 2, "data.shares is (-1,)", "0 or more")
     refused(run(train_script, data__shares="('a',)"), 2, "data.shares is ('a',)", "numbers")
@@ -207,7 +207,7 @@ def test_an_empty_corpus(run, tmp_path):
 
 WRONG_BYTES = {
     "latin1.txt": (b"one\n\ncaf\xe9", "latin1.txt is not UTF-8: byte 0xe9 in line 3"),
-    "utf16.txt": ("text".encode("utf-16"), "utf16.txt is not UTF-8: byte 0xff in line 1"),
+    "utf16.txt": ("text".encode("utf-16"), "utf16.txt is no text but, by its first bytes, UTF-16"),
     "nul.txt": (b"one\n\0", "nul.txt has a NUL byte in line 2"),
     "half.jsonl": (b'{"text": "\\ud800"}', "half.jsonl line 1 holds a lone surrogate"),
     "list.jsonl": (b'{"text": "a"}\n[1]', "list.jsonl line 2 is not a JSON object but list"),

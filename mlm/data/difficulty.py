@@ -6,6 +6,7 @@ Length and rarity are the measures of Platanios et al. 2019 (arXiv:1903.09848).
 import numpy as np
 
 from mlm.data.layout import runs
+from mlm.data.order import permutation
 from mlm.data.rows import Rows
 from mlm.data.store import token_counts
 from mlm.errors import ConfigError
@@ -18,9 +19,10 @@ AT_A_TIME = 4096  # rows
 
 
 def difficulty_stages(difficulty: np.ndarray) -> np.ndarray:
-    """uint8[R]: 0 for the tenth of the rows that is easiest, up to 9; among equals by index."""
+    """uint8[R]: 0 for the tenth of the rows that is easiest, up to 9; equals at random."""
     stages = np.empty(len(difficulty), np.uint8)
-    ranked = np.argsort(difficulty, kind="stable")
+    # By index, rows as long as can be would come in the order of the text.
+    ranked = np.lexsort((permutation(0, 0, len(difficulty)), difficulty))
     stages[ranked] = np.arange(len(ranked)) * STAGES // len(ranked)
     return stages
 

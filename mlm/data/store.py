@@ -107,6 +107,8 @@ def open_store(path: str | Path, *, tokenizer_hash: str | None = None) -> TokenS
             f"{meta['vocabulary_size']} ids needs {smallest_dtype(meta['vocabulary_size'])}; "
             "prepare the corpus again"
         )
+    if wrong := _wrong_sources(meta):
+        raise _damaged(path / "meta.json", wrong)
     if tokenizer_hash is not None and tokenizer_hash != meta["tokenizer_hash"]:
         raise DataError(
             f"the token store {path} was made by tokenizer {meta['tokenizer_hash'][:12]}, the one "
@@ -143,9 +145,30 @@ def _read_meta(path: Path) -> dict:
     return meta
 
 
+def _wrong_sources(meta: dict) -> str:
+    """What is wrong with the table of sources, or nothing."""
+    kinds = {"name": str, "documents": int, "tokens": int}
+    for source in meta["sources"]:
+        if not isinstance(source, dict) or any(
+            not isinstance(source.get(name), kind) for name, kind in kinds.items()
+        ):
+            return f"no valid sources: {str(source):.60}"
+    for name in ("documents", "tokens"):
+        total = sum(source[name] for source in meta["sources"])
+        if meta["sources"] and total != meta[name]:
+            return f"its sources have {total} {name} of {meta[name]}"
+    return ""
+
+
 def _map_tokens(file: Path, meta: dict) -> np.memmap:
     dtype = DTYPES[meta["dtype"]]
-    size = file.stat().st_size if file.is_file() else None
+    try:
+        size = file.stat().st_size if file.is_file() else None
+        file.open("rb").close()
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise DataError(f"{file} cannot be read: {error.strerror}") from error
     if size != meta["tokens"] * dtype.itemsize:
         found = "missing" if size is None else f"{size} bytes long"
         raise _damaged(file, f"{found}, meta.json says {meta['tokens'] * dtype.itemsize} bytes")
@@ -215,7 +238,10 @@ def _states(path: Path) -> dict[str, list[int]]:
 
 
 def _damaged(file: Path, finding: str) -> DataError:
-    return DataError(f"{file} is damaged ({finding}); prepare the corpus again")
+    return DataError(
+        f"{file} is damaged ({finding}); remove the folder {file.parent.parent} and prepare the "
+        "corpus again"
+    )
 
 
 def token_counts(store: TokenStore) -> np.ndarray:

@@ -13,7 +13,7 @@ Runs before training and without jax. `data` reads what this writes.
 
 from mlm.preparing.documents import TextSettings
 from mlm.preparing.folder import PreparedText, default_cache_dir, open_prepared, prepare
-from mlm.preparing.inspect import inspect_text, prepared_folder
+from mlm.preparing.inspect import inspect_text, prepared_folder, unknown_warning
 from mlm.preparing.remote import local_folder
 from mlm.preparing.vocabulary import train_vocabulary
 
@@ -27,4 +27,5 @@ __all__ = [
     "prepare",
     "prepared_folder",
     "train_vocabulary",
+    "unknown_warning",
 ]

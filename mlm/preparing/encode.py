@@ -10,47 +10,38 @@ from itertools import islice
 
 from mlm.preparing.documents import utf8_size
 from mlm.text import Tokenizer
+from mlm.text.pieces import pieces
 
 CHUNK = 1 << 20  # characters encoded at a time; their encodings take a hundred times the memory
-PIECE = 1 << 16  # characters that one core encodes at a time
 
 
 def encode(tokenizer: Tokenizer, texts: Iterable[str]) -> Iterator[array]:
     """The ids of each text, uint32; long ones are cut at white space, which changes nothing."""
-    document = array("I")
+    document = None
     for batch in _batches(texts):
         encoded = tokenizer.encode([piece for piece, _ in batch])
-        for (_, ends), ids in zip(batch, encoded, strict=True):
-            document.extend(ids)
-            if ends:
-                yield document
+        for (_, begins), ids in zip(batch, encoded, strict=True):
+            if begins:
+                if document is not None:
+                    yield document
                 document = array("I")
+            document.extend(ids)
+    if document is not None:
+        yield document
 
 
 def _batches(texts: Iterable[str]) -> Iterator[list[tuple[str, bool]]]:
-    """Pieces, and whether they end their document, about `CHUNK` characters at a time."""
+    """Pieces, and whether they begin a document, about `CHUNK` characters at a time."""
     batch, size = [], 0
     for text in texts:
-        for piece, ends in _pieces(text):
-            batch.append((piece, ends))
+        for number, piece in enumerate(pieces(text)):
+            batch.append((piece, number == 0))
             size += len(piece)
             if size >= CHUNK:
                 yield batch
                 batch, size = [], 0
     if batch:
         yield batch
-
-
-def _pieces(text: str) -> Iterator[tuple[str, bool]]:
-    """A word of more than `PIECE` characters is cut too: to a tokenizer it is [UNK] in any case."""
-    start = 0
-    while len(text) - start > PIECE:
-        stop = start + PIECE
-        cut = max(text.rfind(" ", start + 1, stop), text.rfind("\n", start + 1, stop))
-        cut = stop if cut < 0 else cut
-        yield text[start:cut], False
-        start = cut
-    yield text[start:], True
 
 
 def with_progress(

@@ -102,7 +102,8 @@ def open_prepared(folder: Path, *, tokenizer: Tokenizer | None = None) -> Prepar
     """
     if not (folder / "tokenizer.json").is_file():
         raise DataError(
-            f"{folder} holds no prepared text; make it with python -m mlm prepare --out={folder}"
+            f"{folder} holds no prepared text; name another folder, or remove it and make it with "
+            f"python -m mlm prepare --config=... --out={folder}"
         )
     own = tokenizer or load_tokenizer(folder / "tokenizer.json")
     return PreparedText(
@@ -136,8 +137,8 @@ def _make_whole(
         raise
     except OSError as error:
         raise OutputError(
-            f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
-            "data.cache_dir or --out"
+            f"{folder} cannot be written ({error.strerror}); choose another data.cache_dir or "
+            "--out, or free some space"
         ) from error
 
 
@@ -217,11 +218,18 @@ def _tokenizer(
 def _check_sides(settings: TextSettings, found: Scan) -> None:
     train, heldout = (found.documents.get(side, 0) for side in (TRAIN, HELDOUT))
     if not train or not heldout:
+        if settings.heldout_corpus:
+            raise DataError(
+                f"data.corpus {settings.shown} leaves {train} documents to train on, and "
+                f"data.heldout_corpus {settings.heldout_corpus} {heldout} to evaluate on; give "
+                "more text: what is held out, or repeated, is not trained on"
+            )
         raise DataError(
             f"data.corpus {settings.shown} has {train + heldout} documents, of "
             f"which data.heldout_fraction {settings.heldout_fraction} leaves {train} to train on "
             f"and {heldout} to evaluate on; give more text, change the fraction, name "
-            "data.heldout_corpus, or make a document of every line with data.document=line"
+            "data.heldout_corpus, or make a document of every line of a .txt file with "
+            "data.document=line"
         )
 
 
@@ -252,8 +260,12 @@ def _cache_name(settings: TextSettings, given: Tokenizer | None) -> str:
     """A readable stem and a hash of everything that the prepared text follows from."""
     made_by = given.hash if given else f"trained with tokenizers {tokenizers.__version__}"
     identity = [source_identity(place, settings.reading) for *_, place in settings.places()]
-    fields = dataclasses.asdict(settings) | {"spooled": None}
-    facts = json.dumps([VERSION, identity, made_by, fields])
+    # Content decides, not where it lies: the same text by another path is found again.
+    fields = dataclasses.asdict(settings)
+    for place in ("corpus", "source", "heldout_corpus", "tokenizer", "spooled"):
+        del fields[place]
+    held_out = len(settings.heldout_sources)
+    facts = json.dumps([VERSION, held_out, identity, made_by, fields])
     first = Path(settings.sources[0]).stem.lower()
     stem = re.sub(r"[^a-z0-9]+", "-", first).strip("-") or "text"
     return f"{stem}-{hashlib.sha256(facts.encode()).hexdigest()[:16]}"

@@ -26,13 +26,16 @@ def inspect_text(text: PreparedText) -> list[str]:
     for name, store in text.stores.items():
         lines += ["", f"{name}: {store.documents:,} documents, {store.token_count:,} tokens"]
         lines += [f"  {line}" for line in _statistics(store, counts[name], text.tokenizer)]
-    share = unknown_share(counts["train"], text.tokenizer)
-    if share > UNKNOWN_WARNING:
-        lines += [
-            "",
-            f"warning: {share:.1%} of the tokens are [UNK]; train a tokenizer on the text",
-        ]
-    return lines
+    warning = unknown_warning(counts["train"], text.tokenizer)
+    return [*lines, "", warning] if warning else lines
+
+
+def unknown_warning(counts: np.ndarray, tokenizer: Tokenizer) -> str:
+    """A line for people if many tokens are [UNK]; empty if not."""
+    share = unknown_share(counts, tokenizer)
+    if share <= UNKNOWN_WARNING:
+        return ""
+    return f"warning: {share:.1%} of the tokens are [UNK]; train a tokenizer on the text"
 
 
 def unknown_share(counts: np.ndarray, tokenizer: Tokenizer) -> float:

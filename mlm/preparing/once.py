@@ -11,12 +11,12 @@ import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mlm.errors import OutputError
+from mlm.errors import DataError, OutputError
 from mlm.preparing.documents import HELDOUT, TextSettings
 from mlm.text import call_source, is_pipe, is_standard_input, spool_documents, spool_pipe
 
 GIVEN = "documents"  # what documents from a notebook are called
-PREFIX = ".spool-"
+PREFIX = ".own-"
 
 
 @contextlib.contextmanager
@@ -35,18 +35,21 @@ def spooled(
       DataError: reading them fails.
       OutputError: `folder` cannot be written.
     """
+    if isinstance(documents, str):
+        raise DataError("documents is one str; give a list or anything else that yields texts")
     if documents is not None:
         settings = dataclasses.replace(settings, source=GIVEN)
     once = [key for key, name in _names(settings).items() if _is_read_once(settings, key, name)]
     if not once:
         yield settings
         return
-    with _own_folder(folder) as place:
+    with own_folder(folder) as place:
         files = {}
         for key in once:
             own = place / str(len(files))
-            own.mkdir()
-            files[key] = _spool(settings, _names(settings)[key], documents, own)
+            with told_as_output(folder):
+                own.mkdir()
+                files[key] = _spool(settings, _names(settings)[key], documents, own)
         yield dataclasses.replace(settings, spooled=files)
 
 
@@ -70,19 +73,27 @@ def _spool(
 
 
 @contextlib.contextmanager
-def _own_folder(folder: Path) -> Iterator[Path]:
-    """A folder of this process, removed at the end; those of killed processes go as well."""
-    try:
+def own_folder(folder: Path) -> Iterator[Path]:
+    """A folder of this process in `folder`, removed at the end; those of killed ones go as well."""
+    with told_as_output(folder):
         folder.mkdir(parents=True, exist_ok=True)
         _sweep(folder)
         temporary = tempfile.TemporaryDirectory(dir=folder, prefix=PREFIX)
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written ({error.strerror}); choose another data.cache_dir"
-        ) from error
     with temporary as place, open(Path(place) / "lock", "w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield Path(place)
+
+
+@contextlib.contextmanager
+def told_as_output(folder: Path) -> Iterator[None]:
+    """What cannot be written in the block is an OutputError about `folder`."""
+    try:
+        yield
+    except OSError as error:
+        raise OutputError(
+            f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
+            "data.cache_dir"
+        ) from error
 
 
 def _sweep(folder: Path) -> None:

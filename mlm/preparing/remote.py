@@ -3,14 +3,14 @@
 import contextlib
 import errno
 import hashlib
-import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import fsspec
 
-from mlm.errors import DataError, OutputError
+from mlm.errors import DataError
 from mlm.preparing.folder import open_prepared
+from mlm.preparing.once import own_folder, told_as_output
 
 FACTS = ("tokenizer.json", "train/meta.json", "heldout/meta.json")  # they hold all checksums
 
@@ -36,20 +36,16 @@ def _copy(url: str, cache_dir: Path, say: Callable) -> Path:
     if folder.exists():
         return folder
     say(f"copying {url} to {folder}")
-    try:
-        cache_dir.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=cache_dir, prefix=".remote-") as temporary:
-            partial = Path(temporary) / folder.name
-            with _told(url):
-                files.get(f"{root.rstrip('/')}/", f"{partial}/", recursive=True)
+    with own_folder(cache_dir) as place, told_as_output(cache_dir):
+        partial = place / folder.name
+        with _told(url):
+            files.get(f"{root.rstrip('/')}/", f"{partial}/", recursive=True)
+        try:
             open_prepared(partial)  # reads all of it once
-            with contextlib.suppress(OSError):  # another process was quicker
-                partial.rename(folder)
-    except OSError as error:
-        raise OutputError(
-            f"{folder} cannot be written ({error.strerror}); free some space, or choose another "
-            "data.cache_dir"
-        ) from error
+        except DataError as error:
+            raise DataError(str(error).replace(str(partial), url)) from error
+        with contextlib.suppress(OSError):  # another process was quicker
+            partial.rename(folder)
     return folder
 
 

@@ -10,12 +10,15 @@ from mlm.preparing.once import spooled
 from mlm.text import Tokenizer, train_tokenizer
 
 
-def train_vocabulary(settings: TextSettings, out: Path, *, say: Callable = print) -> Tokenizer:
+def train_vocabulary(
+    settings: TextSettings, out: Path, *, cache_dir: Path, say: Callable = print
+) -> Tokenizer:
     """The tokenizer that `prepare` would train on this text, written to `out`.
 
     Args:
       settings: corpus, split and vocabulary; nothing that is held out is trained on.
       out: a `.json` file that does not exist yet; it appears when it is complete.
+      cache_dir: where text that can be read only once is kept meanwhile.
       say: called with a line on what is being done.
 
     Raises:
@@ -34,8 +37,8 @@ def train_vocabulary(settings: TextSettings, out: Path, *, say: Callable = print
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
         # Made before the text is read: a place that cannot be written is told at once.
-        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as place:
-            with spooled(settings, None, Path(place)) as settings:
+        with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-"):
+            with spooled(settings, None, cache_dir) as settings:
                 say(f"reading {settings.shown}")
                 tokenizer = train_on(scan(settings), settings, say=say)
             tokenizer.save(out)

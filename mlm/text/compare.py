@@ -1,7 +1,6 @@
 """Tokenizers side by side: what they make of texts, and what their vocabularies share."""
 
 import os
-import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
@@ -15,14 +14,13 @@ from rich.table import Table
 from mlm.errors import DataError
 from mlm.text.corpus import corpus_names, stream_source
 from mlm.text.files import find_files, read_documents
+from mlm.text.pieces import pieces
 from mlm.text.reading import Reading
 from mlm.text.show import normalise
 from mlm.text.tables import DATASETS
 from mlm.text.tokenizer import UNKNOWN_WARNING, Tokenizer
 
 BATCH = 1 << 20  # characters encoded at a time; their encodings take a hundred times the memory
-# Up to 65,536 characters that end with a word, or as many of a longer word.
-PIECE = re.compile(r"\S.{0,65535}(?!\S)|\S{65536}", re.DOTALL)
 COLUMNS = ("text", "words", "by", "tokens/word", "chars/token", "[UNK]", "unread", "dropped")
 NOTES = (
     "chars: all but white space   unread: share of them in words that are [UNK]",
@@ -116,7 +114,7 @@ def _texts(source: str, reading: Reading) -> Iterator[tuple[str, Iterator[str]]]
 def _batches(documents: Iterable[str]) -> Iterator[list[str]]:
     batch, size = [], 0
     for text in documents:
-        for piece in PIECE.findall(text):
+        for piece in pieces(text):
             batch.append(piece)
             size += len(piece)
             if size >= BATCH:

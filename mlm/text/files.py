@@ -28,28 +28,39 @@ TEXT, JSONL, PARQUET = ".txt", ".jsonl", ".parquet"
 COMPRESSED = {".gz": gzip.open, ".zst": zstd.open}
 # Named in folders and globs by accident more often than on purpose.
 NOT_TEXT = (".json", ".zip", ".bz2", ".xz", ".tar", ".pdf", ".docx", ".npy", ".bin")
-LONGEST_NAME = 255  # bytes, in every file system in use
+# How files begin that are something else than their name says.
+BEGINNINGS = {
+    b"\x1f\x8b": "gzip; name it .txt.gz or .jsonl.gz",
+    b"\x28\xb5\x2f\xfd": "zstd; name it .txt.zst or .jsonl.zst",
+    b"PAR1": "parquet; name it .parquet",
+    b"\xff\xfe": "UTF-16; convert it with iconv -f utf-16 -t utf-8",
+    b"\xfe\xff": "UTF-16; convert it with iconv -f utf-16 -t utf-8",
+}
+WANTED = ', each line must be an object such as {"text": "..."}'
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError)
 
 
 def find_files(name: str) -> list[Path]:
     """The files that a path, a folder or a glob stands for, sorted by path.
 
-    A folder stands for the `.txt`, `.jsonl` and `.parquet` files at any depth in it.
+    A folder stands for the `.txt`, `.jsonl` and `.parquet` files at any depth in it, also as `.gz`
+    or `.zst`, without what is hidden.
 
     Raises:
-      DataError: for a name that leads to no file of text.
+      DataError: for a name that leads to no file of text, or where some may not be looked at.
     """
+    try:
+        return _find(name)
+    except OSError as error:
+        raise DataError(f"corpus {name:.80} cannot be read: {error.strerror}") from error
+
+
+def _find(name: str) -> list[Path]:
     path = Path(name).expanduser()
-    if len(os.fsencode(path.name)) > LONGEST_NAME:
-        raise DataError(f"corpus {name:.40}... is too long for a file name; put text into a file")
     if path.is_dir():
-        found = sorted(p for p in path.rglob("*") if _is_listed(p))
-        if not found:
-            raise DataError(f"corpus {path} is a folder without any .txt, .jsonl or .parquet file")
-        return found
+        return _in_folder(path)
     if path.exists() or not glob.has_magic(name):
-        if path.suffix in NOT_TEXT:
+        if path.suffix.lower() in NOT_TEXT:
             raise DataError(
                 f"corpus file {path} is not text by its name; give .txt or .jsonl files, plain or "
                 "as .gz or .zst, or .parquet"
@@ -58,17 +69,32 @@ def find_files(name: str) -> list[Path]:
     found = sorted(Path(p) for p in glob.glob(str(path), recursive=True) if Path(p).is_file())
     if not found:
         raise DataError(f"no file matches {name}; correct the pattern")
-    return [path for match in found for path in find_files(str(match))]
+    return [path for match in found for path in _find(str(match))]
 
 
-def _is_listed(path: Path) -> bool:
-    listed = kind_of(path) in (TEXT, JSONL) or path.suffix == PARQUET
-    return listed and path.is_file() and not path.name.startswith(".")
+def _in_folder(folder: Path) -> list[Path]:
+    def stop(error: OSError):  # rather than passing over what may not be entered
+        raise error
+
+    found = []
+    for parent, folders, files in os.walk(folder, onerror=stop):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(parent, name) for name in files if not name.startswith(".")]
+    listed = sorted(path for path in found if kind_of(path) in (TEXT, JSONL, PARQUET))
+    if not listed:
+        hint = f"; did you mean datasets:{folder}?" if (folder / "state.json").exists() else ""
+        raise DataError(
+            f"corpus {folder} is a folder without any .txt, .jsonl or .parquet file; put text "
+            f"there, or name files or a glob{hint}"
+        )
+    return listed
 
 
 def kind_of(path: Path) -> str:
-    """The suffix without that of a compression: '.jsonl' of 'reviews.jsonl.gz'."""
-    return Path(path.stem).suffix if path.suffix in COMPRESSED else path.suffix
+    """What a file is by its name, without that of a compression: '.jsonl' of 'reviews.jsonl.gz'."""
+    suffix = path.suffix.lower()
+    suffix = Path(path.stem).suffix.lower() if suffix in COMPRESSED else suffix
+    return JSONL if suffix in (".ndjson", ".jl") else suffix
 
 
 def read_documents(path: Path, reading: Reading, counts: Counter) -> Iterator[str]:
@@ -82,7 +108,7 @@ def read_documents(path: Path, reading: Reading, counts: Counter) -> Iterator[st
     Raises:
       DataError: the file is missing, damaged or no text.
     """
-    if path.suffix == PARQUET:
+    if kind_of(path) == PARQUET:
         documents = read_parquet(path, reading, counts)
     elif kind_of(path) == JSONL:
         documents = (
@@ -116,11 +142,13 @@ def _parse(text: str, reading: Reading, counts: Counter, where: str) -> str:
     try:
         record = json.loads(text)
     except (ValueError, RecursionError) as error:
-        reason = getattr(error, "msg", "nested too deeply")
-        at = f" at column {error.colno}" if hasattr(error, "colno") else ""
-        raise DataError(f"{where} is not JSON: {reason}{at}") from error
+        deep = isinstance(error, RecursionError)
+        reason = "nested too deeply" if deep else getattr(error, "msg", str(error))
+        at = f" (column {error.colno})" if hasattr(error, "colno") else ""
+        raise DataError(f"{where} is not JSON: {reason}{at}; mend it{WANTED}") from error
     if not isinstance(record, dict):
-        raise DataError(f"{where} is not a JSON object but {type(record).__name__}")
+        kind = type(record).__name__
+        raise DataError(f"{where} is not a JSON object but {kind}; mend it{WANTED}")
     return record_text(record, reading, counts, where)
 
 
@@ -128,10 +156,12 @@ def _lines(path: Path, reading: Reading, counts: Counter) -> Iterator[tuple[int,
     """Numbered lines without their ends; a byte order mark is dropped."""
     number = 0
     with open_file(path) as raw:
-        stream = COMPRESSED[path.suffix](raw, "rb") if path.suffix in COMPRESSED else raw
+        suffix = path.suffix.lower()
+        stream = COMPRESSED[suffix](raw, "rb") if suffix in COMPRESSED else raw
         try:
             for number, line in enumerate(stream, start=1):
                 if number == 1:
+                    _check_beginning(line, path, reading)
                     line = line.removeprefix(b"\xef\xbb\xbf")
                 line = line.removesuffix(b"\n").removesuffix(b"\r")
                 yield number, _decode(line, reading, counts, path, number)
@@ -144,6 +174,12 @@ def _lines(path: Path, reading: Reading, counts: Counter) -> Iterator[tuple[int,
             raise DataError(
                 f"{path} cannot be read after line {number}: {error.strerror}"
             ) from error
+
+
+def _check_beginning(line: bytes, path: Path, reading: Reading) -> None:
+    for beginning, what in BEGINNINGS.items():
+        if line.startswith(beginning) and reading.on_bad_bytes == "error":
+            raise DataError(f"{path} is no text but, by its first bytes, {what}")
 
 
 def _decode(line: bytes, reading: Reading, counts: Counter, path: Path, number: int) -> str:

@@ -45,13 +45,18 @@ def record_text(record: Mapping, reading: Reading, counts: Counter, where: str) 
       DataError: it has none of the fields, or something else than text in it.
     """
     name = next((name for name in reading.fields if name in record), None)
-    if not isinstance(document := record.get(name), str):
+    if name is not None and not isinstance(record[name], str):
+        raise DataError(
+            f"{where} has no text in the field {name!r} but {type(record[name]).__name__}; mend "
+            "it or leave it out"
+        )
+    if name is None:
         names = ", ".join(sorted(map(str, record))[:10])
         raise DataError(
             f"{where} has no text in the field {reading.field!r} (it has {names or 'no fields'}); "
             "name another with data.field"
         )
-    return clean_text(document, reading, counts, where)
+    return clean_text(record[name], reading, counts, where)
 
 
 def clean_text(text: str, reading: Reading, counts: Counter, where: str) -> str:

@@ -82,7 +82,7 @@ def _told(documents: Iterable[str], name: str) -> Iterator[str]:
             number += 1
     except MlmError:
         raise
-    except Exception as error:  # of code that is not ours, which may fail in any way
+    except (Exception, SystemExit) as error:  # of code that is not ours: it may fail in any way
         raise DataError(
             f"{name} failed at document {number}: {_reason(error)} (--verbose shows where)"
         ) from error
@@ -110,8 +110,11 @@ def call_source(name: str) -> Iterable[str]:
             "imported here"
         ) from error
     try:
-        return iter(function())
-    except Exception as error:
+        documents = function()
+        if isinstance(documents, str):
+            raise TypeError("it returns one str; return a list, or yield")
+        return iter(documents)
+    except (Exception, SystemExit) as error:
         raise DataError(
             f"data.source {name} failed: {_reason(error)}; it takes no arguments and returns or "
             "yields documents"

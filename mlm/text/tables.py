@@ -65,16 +65,19 @@ def dataset_identity(name: str) -> str:
 def _load(name: str):
     """The table of one split."""
     datasets = _extra("datasets", "datasets", name)
-    place, configuration, split = (name.removeprefix(DATASETS).split(":") + ["", ""])[:3]
-    split = split or "train"
+    parts = name.removeprefix(DATASETS).split(":", 2)  # a split may be train[:10%]
+    place, configuration, split = [*parts, "", ""][:3]
     try:
-        if Path(place, "state.json").is_file():
+        if Path(place, "state.json").is_file() and not split:
             return datasets.load_from_disk(place)
+        if Path(place, "state.json").is_file():
+            raise ValueError("a saved Dataset has no splits")
+        split = split or "train"
         if Path(place, "dataset_dict.json").is_file():
             return datasets.load_from_disk(place)[split]
         return datasets.load_dataset(place, configuration or None, split=split)
     except Exception as error:  # whatever is wrong with names, files or the network
-        reason = " ".join(str(error).split()).rstrip(".") or type(error).__name__
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())}".rstrip(".: ")
         raise DataError(
             f"corpus {name} cannot be loaded ({reason:.200}); write "
             "datasets:NAME[:CONFIGURATION[:SPLIT]], or download it where there is a network"

@@ -91,11 +91,15 @@ class Tokenizer:
         """
         path = Path(path)
         temporary = path.with_name(path.name + ".tmp")
-        with temporary.open("w", encoding="utf-8") as stream:
-            stream.write(self.backend.to_str(pretty=True))
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(path)
+        try:
+            with temporary.open("w", encoding="utf-8") as stream:
+                stream.write(self.backend.to_str(pretty=True))
+                stream.flush()
+                os.fsync(stream.fileno())
+            temporary.replace(path)
+        except OSError:
+            temporary.unlink(missing_ok=True)
+            raise
 
     @cached_property
     def vocabulary_size(self) -> int:

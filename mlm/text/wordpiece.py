@@ -14,6 +14,7 @@ import tokenizers
 from tokenizers.trainers import WordPieceTrainer
 
 from mlm.errors import DataError
+from mlm.text.pieces import pieces
 from mlm.text.tokenizer import SPECIAL_TOKENS, Tokenizer, bert_backend, bert_tokenizer
 
 # Characters must cover nearly all of the text, or words turn into [UNK]; sentencepiece asks for
@@ -36,6 +37,8 @@ def train_tokenizer(
     Raises DataError when the documents hold no text, or the vocabulary not even its characters.
     """
     backend = bert_backend({}, lowercase=lowercase)
+    # Words are counted, so cutting between them changes nothing but the memory it takes.
+    documents = [piece for text in documents for piece in pieces(text)]
     alphabet = _alphabet(documents, backend, vocabulary_size=vocabulary_size)
     inside = [_inside(character) for character in alphabet if _continues_word(character, backend)]
     trainer = WordPieceTrainer(

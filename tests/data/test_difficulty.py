@@ -64,6 +64,13 @@ def test_stages_are_equal_shares_by_rank(size):
     assert np.all(np.diff(stages[np.argsort(difficulty)].astype(int)) >= 0)
 
 
+def test_equal_rows_are_shared_among_the_stages_whatever_their_place():
+    stages = difficulty_stages(np.ones(1000))
+    assert np.array_equal(stages, difficulty_stages(np.ones(1000)))
+    halves = [np.bincount(part, minlength=10) for part in np.split(stages, 2)]
+    assert np.all(np.abs(halves[0] - 50) < 25) and np.array_equal(sum(halves), [100] * 10)
+
+
 @pytest.fixture
 def rows(make_store, special):
     store = make_store([[10 + n] for n in range(100)])

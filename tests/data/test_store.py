@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -129,6 +130,31 @@ def test_document_ends_of_another_type(make_store):
 def test_a_dtype_that_the_vocabulary_does_not_have(store, size, dtype):
     change_meta(store, vocabulary_size=size, dtype=dtype)
     assert f"holds {dtype}, its vocabulary of {size} ids needs uint" in error_line(store.path)
+
+
+@pytest.mark.parametrize(
+    ("sources", "words"),
+    [
+        ([{"documents": 60}], "no valid sources"),
+        (["a"], "no valid sources"),
+        ([{"name": "a", "documents": 59, "tokens": 1}], "its sources have 59 documents of 60"),
+    ],
+)
+def test_sources_that_do_not_make_the_store(store, sources, words):
+    change_meta(store, sources=sources)
+    assert "meta.json is damaged" in error_line(store.path) and words in error_line(store.path)
+
+
+def test_a_store_that_may_not_be_read(store, monkeypatch):
+    real = Path.open
+
+    def closed(path, *args, **kwargs):
+        if path.name == "tokens.bin":
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path, *args, **kwargs)
+
+    monkeypatch.setattr(Path, "open", closed)
+    assert "tokens.bin cannot be read: Permission denied" in error_line(store.path)
 
 
 # What lies on disk, read once and again when it has changed.

@@ -10,7 +10,7 @@ def test_long_documents_are_cut_at_white_space_and_give_the_same_ids(monkeypatch
     tokenizer = train_tokenizer(LINES, vocabulary_size=80, lowercase=True)
     texts = [" ".join(LINES), "short", "", "\n".join(LINES[:50]), "x" * 500]
     whole = tokenizer.encode(texts)
-    monkeypatch.setattr(encode, "PIECE", 97)
+    monkeypatch.setattr("mlm.text.pieces.PIECE", 97)
     monkeypatch.setattr(encode, "CHUNK", 200)
     cut = [ids.tolist() for ids in encode.encode(tokenizer, texts)]
     assert cut[:4] == whole[:4]

@@ -74,6 +74,24 @@ def test_a_store_made_by_another_tokenizer_is_refused(settings, tmp_path):
         open_prepared(text.folder, tokenizer=other)
 
 
+def test_the_same_text_by_another_path_is_found_again(settings, tmp_path, corpus_file):
+    first = prepare(settings, cache_dir=tmp_path, say=str).folder
+    copy = tmp_path / "other" / corpus_file.name
+    copy.parent.mkdir()
+    copy.write_text(corpus_file.read_text())
+    moved = dataclasses.replace(settings, corpus=f"{copy.parent}/../other/{copy.name}")
+    assert prepare(moved, cache_dir=tmp_path, say=str).folder == first
+    out = tmp_path / "out"
+    prepare(settings, out, cache_dir=tmp_path, say=str)
+    assert prepare(moved, out, cache_dir=tmp_path, say=str).folder == out
+    # Which part is held out is no matter of paths.
+    held = dataclasses.replace(settings, corpus=str(copy), heldout_corpus=str(copy))
+    two = dataclasses.replace(settings, corpus=f"{copy},{corpus_file}")
+    with pytest.raises(DataError, match="leaves 0 documents to train on"):
+        prepare(held, cache_dir=tmp_path, say=str)
+    assert prepare(two, cache_dir=tmp_path, say=str).folder != first
+
+
 def test_a_folder_of_other_text_is_not_overwritten(settings, tmp_path):
     out = tmp_path / "store"
     prepare(settings, out, cache_dir=tmp_path, say=str)
@@ -83,7 +101,7 @@ def test_a_folder_of_other_text_is_not_overwritten(settings, tmp_path):
 
 
 def test_a_folder_without_prepared_text_says_how_to_make_it(tmp_path):
-    with pytest.raises(DataError, match="python -m mlm prepare --out="):
+    with pytest.raises(DataError, match="remove it and make it with python -m mlm prepare"):
         open_prepared(tmp_path)
 
 

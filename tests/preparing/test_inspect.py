@@ -71,7 +71,7 @@ def test_a_flipped_bit_is_found(text):
 def test_wrong_words(tmp_path):
     with pytest.raises(ConfigError, match="invalid choice: 'list'"):
         main(["store", "list", str(tmp_path)])
-    with pytest.raises(DataError, match="holds no prepared text; make it with python -m mlm"):
+    with pytest.raises(DataError, match="holds no prepared text; name another folder"):
         main(["store", "inspect", str(tmp_path)])
 
 

@@ -103,8 +103,8 @@ def test_errors_name_the_source_and_not_its_file(settings, tmp_path, monkeypatch
 
 def test_what_a_killed_process_left_is_swept_and_what_a_living_one_uses_is_not(settings, tmp_path):
     code = (
-        "import os, sys\nfrom pathlib import Path\nfrom mlm.preparing.once import _own_folder\n"
-        "with _own_folder(Path(sys.argv[1])) as place:\n    os._exit(0)\n"
+        "import os, sys\nfrom pathlib import Path\nfrom mlm.preparing.once import own_folder\n"
+        "with own_folder(Path(sys.argv[1])) as place:\n    os._exit(0)\n"
     )
     cache = tmp_path / "cache"
     subprocess.run([sys.executable, "-c", code, str(cache)], check=True)
@@ -120,6 +120,12 @@ def test_what_a_killed_process_left_is_swept_and_what_a_living_one_uses_is_not(s
 def test_a_cache_that_is_a_file(settings, tmp_path):
     with pytest.raises(OutputError, match="a.txt cannot be written .*data.cache_dir"):
         with spooled(settings, ["one"], tmp_path / "a.txt"):
+            pass
+
+
+def test_one_text_in_place_of_many(settings, tmp_path):
+    with pytest.raises(DataError, match="documents is one str; give a list"):
+        with spooled(settings, "one text", tmp_path):
             pass
 
 

@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import os
 from collections import Counter
 
 import pytest
@@ -119,10 +120,10 @@ def test_json_lines(write):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ('{"text": ', "line 2 is not JSON: Expecting value at column 10"),
+        ('{"text": ', "line 2 is not JSON: Expecting value (column 10)"),
         ("[1, 2]", "line 2 is not a JSON object but list"),
         ('{"title": "b", "id": 1}', "no text in the field 'text' (it has id, title)"),
-        ('{"text": 3}', "line 2 has no text in the field 'text' (it has text)"),
+        ('{"text": 3}', "line 2 has no text in the field 'text' but int"),
         ("{}", "(it has no fields); name another with data.field"),
         ("[" * 100_000, "line 2 is not JSON"),
     ],
@@ -154,3 +155,58 @@ def test_zero_bytes(write):
     message = error_of(path)
     assert "has a NUL byte in line 1; is it text? iconv -f utf-16" in message
     assert read(path, REPLACE)[0].startswith("o\ufffdn\ufffd")
+
+
+@pytest.mark.parametrize(
+    ("beginning", "words"),
+    [
+        (gzip.compress(b"text"), "gzip; name it .txt.gz"),
+        (zstd.compress(b"text"), "zstd; name it .txt.zst"),
+        (b"PAR1....PAR1", "parquet; name it .parquet"),
+        ("text".encode("utf-16"), "UTF-16; convert it with iconv -f utf-16 -t utf-8"),
+    ],
+    ids=["gzip", "zstd", "parquet", "utf-16"],
+)
+def test_a_file_that_is_something_else_by_its_first_bytes(write, beginning, words):
+    message = error_of(write("a.txt", beginning))
+    assert f"is no text but, by its first bytes, {words}" in message
+
+
+def test_other_names_of_json_lines(write):
+    for name in ("a.JSONL", "a.ndjson", "a.jl", "a.JSONL.GZ"):
+        content = jsonl({"text": name}).encode()
+        path = write(name, gzip.compress(content) if name.endswith("GZ") else content)
+        assert read(path) == [name]
+
+
+def test_what_is_hidden_in_a_folder_is_not_its_text(write, tmp_path):
+    path = write("in/a.TXT", "x")
+    write("in/.git/b.txt", "x")
+    write("in/.checkpoints/a-checkpoint.txt", "x")
+    assert find_files(str(tmp_path / "in")) == [path]
+
+
+def test_a_folder_that_may_not_be_entered_is_not_passed_over(write, tmp_path, monkeypatch):
+    write("in/a.txt", "x")
+    write("in/closed/b.txt", "x")
+    real = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return real(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(DataError, match="in cannot be read: Permission denied"):
+        find_files(str(tmp_path / "in"))
+
+
+def test_a_saved_dataset_without_its_prefix(write, tmp_path):
+    write("saved/state.json", "{}")
+    with pytest.raises(DataError, match=f"did you mean datasets:{tmp_path}/saved"):
+        find_files(str(tmp_path / "saved"))
+
+
+def test_a_name_that_is_too_long():
+    with pytest.raises(DataError, match="^corpus x+ cannot be read: File name too long"):
+        find_files("x" * 300)

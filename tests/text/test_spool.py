@@ -121,6 +121,13 @@ def test_a_module_that_cannot_be_imported(number, content, tmp_path, monkeypatch
     assert "\n" not in str(caught.value)
 
 
+def test_a_function_that_returns_one_text(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "one_text.py").write_text("def documents(): return 'one text'\n")
+    with pytest.raises(DataError, match="one_text:documents failed: TypeError: it returns one str"):
+        call_source("one_text:documents")
+
+
 def test_a_relative_module():
     with pytest.raises(ConfigError, match="data.source is '.mine:f': TypeError"):
         call_source(".mine:f")

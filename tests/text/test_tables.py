@@ -121,9 +121,12 @@ def test_a_folder_of_data_files(tmp_path):
 def test_what_cannot_be_loaded(tmp_path, monkeypatch):
     (tmp_path / "raw").mkdir()
     (tmp_path / "raw/train.jsonl").write_text('{"text": "one"}\n')
+    datasets.Dataset.from_list(RECORDS).save_to_disk(tmp_path / "saved")
+    assert documents(f"datasets:{tmp_path}/raw::train[:1]") == ("one",)
     for name, words in (
         (f"datasets:{tmp_path}/nothing", "cannot be loaded"),
         (f"datasets:{tmp_path}/raw::tset", 'Unknown split "tset"'),
+        (f"datasets:{tmp_path}/saved::test", "a saved Dataset has no splits"),
     ):
         with pytest.raises(DataError) as caught:
             documents(name)
