@@ -10,8 +10,9 @@ from pathlib import Path
 import tokenizers
 
 from mlm.errors import DataError
-from mlm.text.files import not_utf8
+from mlm.text.keras_tokenizer import is_keras_tokenizer, load_keras_tokenizer
 from mlm.text.tokenizer import Tokenizer, bert_tokenizer, with_special_tokens
+from mlm.text.vocabulary import parse_vocabulary, read_text
 
 # What a tokenizer_config.json says about normalisation: our name of it, and what it may be.
 NORMALISATION = {
@@ -44,10 +45,12 @@ def load_tokenizer(path: str | Path, *, lowercase: bool | None = None) -> Tokeni
             f"tokenizer {path} is neither a vocab.txt nor a tokenizer.json, nor a folder with one "
             "of them; correct the path"
         )
-    content = _read(path)
+    content = read_text(path)
     if path.suffix == ".json":
+        if is_keras_tokenizer(content):
+            return load_keras_tokenizer(path.parent)
         return with_special_tokens(_parse_json(content, path), source=str(path))
-    vocabulary = _parse_vocabulary(content, path)
+    vocabulary = parse_vocabulary(content, path)
     return bert_tokenizer(vocabulary, lowercase=lowercase is not False, source=str(path))
 
 
@@ -60,7 +63,7 @@ def _load_folder(folder: Path, *, lowercase: bool | None) -> Tokenizer:
             f"tokenizer {folder} is a folder without tokenizer.json or vocab.txt; name a Hugging "
             "Face directory, a workdir of train.py or a folder that prepare wrote"
         )
-    vocabulary = _parse_vocabulary(_read(path), path)
+    vocabulary = parse_vocabulary(read_text(path), path)
     settings = {"lowercase": lowercase is not False}
     settings |= _normalisation(folder / "tokenizer_config.json")
     return bert_tokenizer(vocabulary, source=str(path), **settings)
@@ -72,7 +75,7 @@ def _normalisation(path: Path) -> dict[str, bool | None]:
         return {}
     way_out = "; mend it, or use the tokenizer.json of the same checkpoint"
     try:
-        config = json.loads(_read(path))
+        config = json.loads(read_text(path))
     except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}){way_out}") from error
     if not isinstance(config, dict):
@@ -93,36 +96,6 @@ def _normalisation(path: Path) -> dict[str, bool | None]:
             )
         settings[ours] = config[name]
     return settings
-
-
-def _read(path: Path) -> str:
-    """The text of a file, without byte order mark and with \\n as its line ending."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"tokenizer {path} cannot be read ({error.strerror}); correct the path, or train a "
-            "tokenizer on the corpus"
-        ) from error
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        # `error.object` has no byte order mark in front, unlike `content`.
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise not_utf8(path, error, line) from error
-
-
-def _parse_vocabulary(content: str, path: Path) -> dict[str, int]:
-    vocabulary = {}
-    for id, piece in enumerate(content.rstrip("\n").split("\n")):
-        if piece in vocabulary:
-            raise DataError(
-                f"tokenizer {path}: line {id + 1} repeats {piece!r} of line "
-                f"{vocabulary[piece] + 1}, and a piece has one id; repair the file or use the "
-                "tokenizer.json of the same checkpoint"
-            )
-        vocabulary[piece] = id
-    return vocabulary
 
 
 def _parse_json(content: str, path: Path) -> tokenizers.Tokenizer:
