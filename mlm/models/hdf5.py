@@ -3,8 +3,8 @@
 HDF5 can reach beyond itself: links, external storage and virtual datasets have made model loaders
 read files of their host (CVE-2026-1669), also by a link in the middle of a name, and 2 KB can
 declare 64 GiB (CVE-2026-0897). So every name is opened one step at a time and only where it is a
-hard link, arrays must lie in the file as one block, and nothing is read before its declared size is
-seen to fit into the file. What shape it must have is for the caller to compare first.
+hard link, arrays must lie in the file as one block, and nothing is read before the declared sizes
+are seen to fit into the file. What shapes there must be is for the caller to compare first.
 """
 
 import contextlib
@@ -13,7 +13,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import h5py
-import ml_dtypes
+import jax.numpy as jnp
 import numpy as np
 
 from mlm.errors import CheckpointError
@@ -41,16 +41,12 @@ class StoredArray:
         Raises CheckpointError when the file does not hold all of it.
         """
         with _told(self.path):
-            size = self.dataset.nbytes
-            stored = self.dataset.id.get_storage_size()
-            if stored != size or size > self.path.stat().st_size:
-                raise CheckpointError(
-                    f"{self.path} declares {size} bytes for {shown(self.dataset.name)} and does "
-                    "not hold them; copy or download it again"
-                )
+            size, stored = self.dataset.nbytes, self.dataset.id.get_storage_size()
+            if stored != size:
+                raise _too_small(self.path, shown(self.dataset.name), size, stored)
             values = self.dataset[...]
         if self.dtype == "bfloat16":
-            values = values.view(ml_dtypes.bfloat16)
+            values = values.view(jnp.bfloat16)
         return values.astype(np.float32, copy=False)
 
 
@@ -67,6 +63,9 @@ def open_hdf5(paths: Sequence[Path]) -> Iterator[dict[str, StoredArray]]:
             with _told(path):
                 file = stack.enter_context(h5py.File(path, "r", locking=False))
                 arrays = dict(_walk(file, "", path, set()))
+                declared = sum(array.dataset.nbytes for array in arrays.values())
+            if declared > (size := path.stat().st_size):
+                raise _too_small(path, "its arrays", declared, size)
             if twice := sorted(arrays.keys() & found.keys()):
                 raise CheckpointError(
                     f"{path} holds {shown(twice[0])}, which {found[twice[0]].path} holds as well; "
@@ -131,6 +130,12 @@ def _dtype(dataset: h5py.Dataset) -> str:
     if dataset.dtype == BFLOAT16 and dataset.attrs.get("dtype") == "bfloat16":
         return "bfloat16"
     return dataset.dtype.name if dataset.dtype.isnative else dataset.dtype.str
+
+
+def _too_small(path: Path, what: str, declared: int, held: int) -> CheckpointError:
+    return CheckpointError(
+        f"{path} declares {declared} bytes for {what} and holds {held}; copy or download it again"
+    )
 
 
 def _suspicious(path: Path, name: str, what: str) -> CheckpointError:

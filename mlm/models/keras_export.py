@@ -112,8 +112,8 @@ def _vocabulary_notes(pieces: Sequence[str], config: DistilBertConfig) -> list[s
         problems.append(f"it has {len(pieces)} pieces, the model {config.vocabulary_size}")
     if repeated := len(read) - len(set(read)):
         problems.append(f"{repeated} of its pieces are there twice")
-    if broken := [piece for piece in pieces if "\n" in piece or "\r" in piece]:
-        problems.append(f"{broken[0]!r} is more than a line")
+    if broken := [piece for piece in pieces if not piece.rstrip() or set(piece) & set("\0\n\r")]:
+        problems.append(f"{broken[0]!r} is not a line of text")
     if problems:
         raise CheckpointError(
             f"the vocabulary cannot be that of a KerasHub preset: {'; '.join(problems)}; "

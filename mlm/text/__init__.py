@@ -4,13 +4,14 @@
 and `tables` read what lies on disk, `python_docs` is the builtin, `spool` keeps what can be read
 only once; `reading` says what counts as text. `tokenizer` encodes; `loading` reads one from disk,
 `wordpiece` trains a new one, `keras_tokenizer` is KerasHub's, `show` and `compare` look at them.
-`segments` packs pairs into rows.
+`segments` packs pairs into rows; it alone needs NumPy, and is imported when it is used.
 
     corpus = read_corpus("builtin:python_docs")
     tokenizer = train_tokenizer(corpus.documents, vocabulary_size=8192, lowercase=True)
     ids = tokenizer.encode(corpus.documents)
 """
 
+from mlm.lazy import lazy_exports
 from mlm.text.corpus import (
     Corpus,
     add_to_fingerprint,
@@ -20,10 +21,9 @@ from mlm.text.corpus import (
     source_identity,
     stream_source,
 )
-from mlm.text.keras_tokenizer import keras_tokenizer, load_keras_tokenizer
+from mlm.text.keras_tokenizer import load_keras_tokenizer
 from mlm.text.loading import load_tokenizer
 from mlm.text.reading import Reading
-from mlm.text.segments import pack_segments
 from mlm.text.spool import call_source, is_standard_input, spool_documents, spool_standard_input
 from mlm.text.tokenizer import SpecialTokens, Tokenizer
 from mlm.text.wordpiece import train_tokenizer
@@ -38,7 +38,6 @@ __all__ = [
     "corpus_names",
     "is_held_out",
     "is_standard_input",
-    "keras_tokenizer",
     "load_keras_tokenizer",
     "load_tokenizer",
     "pack_segments",
@@ -49,3 +48,5 @@ __all__ = [
     "stream_source",
     "train_tokenizer",
 ]
+
+__getattr__ = lazy_exports(__name__, {"pack_segments": "segments"})

@@ -1,7 +1,8 @@
 """Tokenizers from disk: a file, or the folder of a checkpoint, a run or prepared text.
 
-A `tokenizer.json` says everything about a tokenizer. A `vocab.txt` holds the pieces alone: how
-text is normalised stands in the `tokenizer_config.json` beside it, where there is one.
+A `tokenizer.json` says everything about a tokenizer, unless it is one of KerasHub's, whose pieces
+are in another file. A `vocab.txt` holds the pieces alone: how text is normalised stands in the
+`tokenizer_config.json` beside it, where there is one.
 """
 
 import json
@@ -26,7 +27,8 @@ def load_tokenizer(path: str | Path, *, lowercase: bool | None = None) -> Tokeni
     """Returns the tokenizer of a `vocab.txt` (BERT WordPiece), a `tokenizer.json` or a folder.
 
     Of a folder the `tokenizer.json` is read, such as a run and prepared text have, else the
-    `vocab.txt` with its `tokenizer_config.json`: a Hugging Face directory has either.
+    `vocab.txt` with its `tokenizer_config.json`: a Hugging Face directory has either. A preset
+    directory of KerasHub gives KerasHub's tokenizer.
 
     A `vocab.txt` does not say whether it was made from lower-cased text: `lowercase=None` means
     yes, as for the uncased public checkpoints. A `tokenizer.json` does, and so does a folder
@@ -61,7 +63,8 @@ def _load_folder(folder: Path, *, lowercase: bool | None) -> Tokenizer:
     if not path.is_file():
         raise DataError(
             f"tokenizer {folder} is a folder without tokenizer.json or vocab.txt; name a Hugging "
-            "Face directory, a workdir of train.py or a folder that prepare wrote"
+            "Face directory, a KerasHub preset, a workdir of train.py or a folder that prepare "
+            "wrote"
         )
     vocabulary = parse_vocabulary(read_text(path), path)
     settings = {"lowercase": lowercase is not False}

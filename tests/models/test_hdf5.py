@@ -179,8 +179,15 @@ def test_64_gib_in_2_kb(tmp_path):
         file.create_dataset(NAME, (2**29, 32), np.float32)
     assert path.stat().st_size < 8192
     start = time.monotonic()
-    assert f"declares {2**36} bytes for /{NAME} and does not hold them" in refusal(path)
+    assert f"declares {2**36} bytes for its arrays and holds {path.stat().st_size};" in refusal(
+        path
+    )
     assert time.monotonic() - start < 1
+
+
+def test_an_array_that_was_never_written(path):
+    edit(path, lambda file: file.create_dataset("layers/empty", (100,), np.float32))
+    assert "declares 400 bytes for /layers/empty and holds 0;" in refusal(path)
 
 
 def test_a_block_beyond_the_end_of_the_file(path):

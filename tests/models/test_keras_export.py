@@ -153,8 +153,10 @@ def test_a_second_dropout_rate_is_told(tmp_path, params):
         ([*PIECES, "a", "b"], "it has 9 pieces, the model 8"),
         ([*PIECES, "the"], "1 of its pieces are there twice"),
         ([*PIECES, "the\u00a0"], "1 of its pieces are there twice"),  # once it is read there
-        ([*PIECES, "a\nb"], "'a\\\\nb' is more than a line"),
-        ([*PIECES, "a\rb"], "'a\\\\rb' is more than a line"),
+        ([*PIECES, "a\nb"], "'a\\\\nb' is not a line"),
+        ([*PIECES, "a\rb"], "'a\\\\rb' is not a line"),
+        ([*PIECES, "\0"], "is not a line"),  # tensorflow-text takes it for an empty one, and fails
+        ([*PIECES, "\u00a0"], "is not a line"),
     ],
 )
 def test_vocabularies_that_would_be_read_differently(tmp_path, params, pieces, complaint):

@@ -5,7 +5,8 @@ import json
 import pytest
 
 from mlm.errors import DataError
-from mlm.text import keras_tokenizer, load_keras_tokenizer, load_tokenizer
+from mlm.text import load_keras_tokenizer, load_tokenizer
+from mlm.text.keras_tokenizer import keras_tokenizer
 
 PIECES = (
     "[PAD] [UNK] [CLS] [SEP] [MASK] a b ##b fo ##x fox é ##ê e ##é café à ##à ss ##ss s ##ß ß σ "
