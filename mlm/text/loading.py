@@ -1,7 +1,8 @@
 """Tokenizers from disk: a file, or the folder of a checkpoint, a run or prepared text.
 
-A `tokenizer.json` says everything about a tokenizer. A `vocab.txt` holds the pieces alone: how
-text is normalised stands in the `tokenizer_config.json` beside it, where there is one.
+A `tokenizer.json` says everything about a tokenizer, unless it is one of KerasHub's, whose pieces
+are in another file. A `vocab.txt` holds the pieces alone: how text is normalised stands in the
+`tokenizer_config.json` beside it, where there is one.
 """
 
 import json
@@ -10,8 +11,9 @@ from pathlib import Path
 import tokenizers
 
 from mlm.errors import DataError
-from mlm.text.files import not_utf8
+from mlm.text.keras_tokenizer import is_keras_tokenizer, load_keras_tokenizer
 from mlm.text.tokenizer import Tokenizer, bert_tokenizer, with_special_tokens
+from mlm.text.vocabulary import parse_vocabulary, read_text
 
 # What a tokenizer_config.json says about normalisation: our name of it, and what it may be.
 NORMALISATION = {
@@ -25,7 +27,8 @@ def load_tokenizer(path: str | Path, *, lowercase: bool | None = None) -> Tokeni
     """Returns the tokenizer of a `vocab.txt` (BERT WordPiece), a `tokenizer.json` or a folder.
 
     Of a folder the `tokenizer.json` is read, such as a run and prepared text have, else the
-    `vocab.txt` with its `tokenizer_config.json`: a Hugging Face directory has either.
+    `vocab.txt` with its `tokenizer_config.json`: a Hugging Face directory has either. A preset
+    directory of KerasHub gives KerasHub's tokenizer.
 
     A `vocab.txt` does not say whether it was made from lower-cased text: `lowercase=None` means
     yes, as for the uncased public checkpoints. A `tokenizer.json` does, and so does a folder
@@ -44,10 +47,12 @@ def load_tokenizer(path: str | Path, *, lowercase: bool | None = None) -> Tokeni
             f"tokenizer {path} is neither a vocab.txt nor a tokenizer.json, nor a folder with one "
             "of them; correct the path"
         )
-    content = _read(path)
+    content = read_text(path)
     if path.suffix == ".json":
+        if is_keras_tokenizer(content):
+            return load_keras_tokenizer(path.parent)
         return with_special_tokens(_parse_json(content, path), source=str(path))
-    vocabulary = _parse_vocabulary(content, path)
+    vocabulary = parse_vocabulary(content, path)
     return bert_tokenizer(vocabulary, lowercase=lowercase is not False, source=str(path))
 
 
@@ -58,9 +63,10 @@ def _load_folder(folder: Path, *, lowercase: bool | None) -> Tokenizer:
     if not path.is_file():
         raise DataError(
             f"tokenizer {folder} is a folder without tokenizer.json or vocab.txt; name a Hugging "
-            "Face directory, a workdir of train.py or a folder that prepare wrote"
+            "Face directory, a KerasHub preset, a workdir of train.py or a folder that prepare "
+            "wrote"
         )
-    vocabulary = _parse_vocabulary(_read(path), path)
+    vocabulary = parse_vocabulary(read_text(path), path)
     settings = {"lowercase": lowercase is not False}
     settings |= _normalisation(folder / "tokenizer_config.json")
     return bert_tokenizer(vocabulary, source=str(path), **settings)
@@ -72,7 +78,7 @@ def _normalisation(path: Path) -> dict[str, bool | None]:
         return {}
     way_out = "; mend it, or use the tokenizer.json of the same checkpoint"
     try:
-        config = json.loads(_read(path))
+        config = json.loads(read_text(path))
     except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}){way_out}") from error
     if not isinstance(config, dict):
@@ -93,36 +99,6 @@ def _normalisation(path: Path) -> dict[str, bool | None]:
             )
         settings[ours] = config[name]
     return settings
-
-
-def _read(path: Path) -> str:
-    """The text of a file, without byte order mark and with \\n as its line ending."""
-    try:
-        content = path.read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"tokenizer {path} cannot be read ({error.strerror}); correct the path, or train a "
-            "tokenizer on the corpus"
-        ) from error
-    try:
-        return content.decode("utf-8-sig").replace("\r\n", "\n")
-    except UnicodeDecodeError as error:
-        # `error.object` has no byte order mark in front, unlike `content`.
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise not_utf8(path, error, line) from error
-
-
-def _parse_vocabulary(content: str, path: Path) -> dict[str, int]:
-    vocabulary = {}
-    for id, piece in enumerate(content.rstrip("\n").split("\n")):
-        if piece in vocabulary:
-            raise DataError(
-                f"tokenizer {path}: line {id + 1} repeats {piece!r} of line "
-                f"{vocabulary[piece] + 1}, and a piece has one id; repair the file or use the "
-                "tokenizer.json of the same checkpoint"
-            )
-        vocabulary[piece] = id
-    return vocabulary
 
 
 def _parse_json(content: str, path: Path) -> tokenizers.Tokenizer:

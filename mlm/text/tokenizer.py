@@ -138,8 +138,14 @@ def bert_tokenizer(
     `normalisation` is more of what `BertNormalizer` takes.
     """
     backend = bert_backend(vocabulary, lowercase=lowercase, **normalisation)
-    tokenizer = with_special_tokens(backend, source=source)
-    # `encode` never uses this, but those who read a saved tokenizer.json elsewhere expect it.
+    return with_bert_frame(with_special_tokens(backend, source=source))
+
+
+def with_bert_frame(tokenizer: Tokenizer) -> Tokenizer:
+    """Returns the tokenizer, saved with [CLS] and [SEP] around texts.
+
+    `encode` never uses them, but those who read a saved tokenizer.json elsewhere expect them.
+    """
     tokenizer.backend.post_processor = processors.TemplateProcessing(
         single="[CLS] $A [SEP]",
         pair="[CLS] $A [SEP] $B:1 [SEP]:1",
