@@ -4,15 +4,12 @@ A folder appears whole or not at all. What a format cannot hold is refused, or n
 asked for.
 """
 
-import contextlib
 import json
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 
-from mlm import models
-from mlm.errors import CheckpointError, OutputError
+from mlm import conversion
+from mlm.conversion.whole_folder import whole_folder
+from mlm.errors import CheckpointError
 from mlm.model_card import model_card
 from mlm.pretrained import Pretrained
 from mlm.text import Tokenizer
@@ -50,41 +47,17 @@ def export(
         elif to == "keras":
             notes = _write_keras(folder, source, allow_epsilon_change)
         else:
-            notes = models.save_preset(folder, source.config, source.params)
+            notes = ()
+            conversion.save_own(folder, source.config, source.params)
             source.tokenizer.save(folder / "tokenizer.json")
-    return tuple(notes)
+    return notes
 
 
-@contextlib.contextmanager
-def whole_folder(directory: Path) -> Iterator[Path]:
-    """A temporary folder that takes the place of `directory` when the block is done.
-
-    Raises:
-      OutputError: there is something at `directory`, or it cannot be written.
-    """
-    if directory.exists() and (not directory.is_dir() or any(directory.iterdir())):
-        raise OutputError(f"{directory} exists and is not empty; name another folder or remove it")
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(
-            dir=directory.parent, prefix=f".{directory.name}-"
-        ) as temporary:
-            folder = Path(temporary) / directory.name
-            folder.mkdir()
-            yield folder
-            if directory.exists():
-                directory.rmdir()
-            shutil.move(folder, directory)
-    except OSError as error:
-        raise OutputError(
-            f"{directory} cannot be written ({error.strerror or error}); free some space or choose "
-            "another folder"
-        ) from error
-
-
-def _write_huggingface(folder: Path, source: Pretrained, allow: bool, command: str) -> list[str]:
+def _write_huggingface(
+    folder: Path, source: Pretrained, allow: bool, command: str
+) -> tuple[str, ...]:
     tokenizer = source.tokenizer
-    notes = models.save_huggingface(
+    notes = conversion.save_huggingface(
         folder,
         source.config,
         source.params,
@@ -93,9 +66,9 @@ def _write_huggingface(folder: Path, source: Pretrained, allow: bool, command: s
     )
     tokenizer.save(folder / "tokenizer.json")
     facts = wordpiece_facts(tokenizer)
-    settings = {
-        f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS
-    } | {"model_max_length": source.config.max_length}
+    settings = {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS} | {
+        "model_max_length": source.config.max_length
+    }
     if facts is None:
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
     else:
@@ -109,7 +82,7 @@ def _write_huggingface(folder: Path, source: Pretrained, allow: bool, command: s
     return notes
 
 
-def _write_keras(folder: Path, source: Pretrained, allow: bool) -> list[str]:
+def _write_keras(folder: Path, source: Pretrained, allow: bool) -> tuple[str, ...]:
     tokenizer = source.tokenizer
     facts = wordpiece_facts(tokenizer)
     if facts is None:
@@ -119,7 +92,7 @@ def _write_keras(folder: Path, source: Pretrained, allow: bool) -> list[str]:
         )
     lowercase = facts["do_lower_case"]
     strip = facts["strip_accents"]
-    return models.save_keras_preset(
+    return conversion.save_keras_preset(
         folder,
         source.config,
         source.params,

@@ -11,22 +11,25 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mlm import models, saved
+from mlm import conversion, models, saved
 from mlm.config import from_flat, model_fields
+from mlm.conversion.builtin import download, repository_of
+from mlm.conversion.huggingface_settings import read_settings
+from mlm.conversion.keras_preset import read_keras_config
+from mlm.conversion.own_folder import read_own_config
 from mlm.errors import CheckpointError
-from mlm.models.presets import PRESETS, download, repository_of
 from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.workdir import read_json, saved_steps
 
 READERS = {
-    "huggingface": models.load_huggingface,
-    "keras": models.load_keras_preset,
-    "mlm": models.load_preset,
+    "huggingface": conversion.load_huggingface,
+    "keras": conversion.load_keras_preset,
+    "mlm": conversion.load_own,
 }
 CONFIG_READERS = {
-    "huggingface": models.read_huggingface_config,
-    "keras": models.read_keras_config,
-    "mlm": models.read_preset_config,
+    "huggingface": lambda folder: read_settings(folder / "config.json").config,
+    "keras": lambda folder: read_keras_config(folder / "config.json")[0],
+    "mlm": read_own_config,
 }
 
 
@@ -82,14 +85,12 @@ def load_pretrained(
     if load_weights:
         loaded = READERS[kind](folder, key=key, cast=cast)
     else:
-        loaded = models.Loaded(*_random(CONFIG_READERS[kind](folder), key), notes=())
+        loaded = conversion.Loaded(*_random(CONFIG_READERS[kind](folder), key), notes=())
     for note in loaded.notes:
         say(f"{place}: {note}")
     tokenizer = load_tokenizer(folder)
     _check_vocabulary(tokenizer, loaded.config, folder)
-    return Pretrained(
-        kind, folder, revision, loaded.config, loaded.params, tokenizer, loaded.notes
-    )
+    return Pretrained(kind, folder, revision, loaded.config, loaded.params, tokenizer, loaded.notes)
 
 
 def kind_of(folder: Path) -> str:
@@ -146,9 +147,7 @@ def _load_run(folder: Path, load_weights: bool, key: jax.Array | None) -> Pretra
     if fields is None:
         raise CheckpointError(f"{workdir / 'config.json'} cannot be read; put it back")
     tokenizer = saved.saved_tokenizer(workdir)
-    config = models.DistilBertConfig(
-        tokenizer.vocabulary_size, **model_fields(from_flat(fields))
-    )
+    config = models.DistilBertConfig(tokenizer.vocabulary_size, **model_fields(from_flat(fields)))
     if load_weights:
         params = jax.tree.map(np.asarray, saved.restore_params(config, workdir, step))
     else:
@@ -156,9 +155,7 @@ def _load_run(folder: Path, load_weights: bool, key: jax.Array | None) -> Pretra
     return Pretrained("run", workdir, str(step), config, params, tokenizer)
 
 
-def _check_vocabulary(
-    tokenizer: Tokenizer, config: models.DistilBertConfig, folder: Path
-) -> None:
+def _check_vocabulary(tokenizer: Tokenizer, config: models.DistilBertConfig, folder: Path) -> None:
     if tokenizer.vocabulary_size > config.vocabulary_size:
         raise CheckpointError(
             f"the tokenizer in {folder} has {tokenizer.vocabulary_size} ids, its model "

@@ -4,7 +4,8 @@ import jax
 import numpy as np
 import pytest
 
-from mlm.models import apply, create_abstract, extend_vocabulary, load_huggingface
+from mlm.conversion import load_huggingface
+from mlm.models import apply, create_abstract, extend_vocabulary
 
 SOURCE = Path(__file__).parents[1] / "parity" / "hf_distilbert_tiny"
 

@@ -13,7 +13,8 @@ import pytest
 from bert_checkpoint import ENCODER, HEAD, PRETRAINING, random_tensors, write, write_in_shards
 from flax import nnx
 
-from mlm.models import create_abstract, load_huggingface
+from mlm.conversion import load_huggingface
+from mlm.models import create_abstract
 
 TOLERANCE = 2e-5
 HEADS = bert_checkpoint.SETTINGS["num_attention_heads"]

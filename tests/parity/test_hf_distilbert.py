@@ -12,8 +12,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mlm.models import apply, create_abstract, load_huggingface
-from mlm.models.names import to_huggingface
+from mlm.conversion import load_huggingface
+from mlm.conversion.huggingface_names import to_huggingface
+from mlm.models import apply, create_abstract
 
 TOLERANCE = 2e-5
 

@@ -14,8 +14,9 @@ import numpy as np
 import pytest
 from flax import nnx
 
-from mlm.models import apply, create_abstract, load_keras_preset
-from mlm.models.keras_names import to_keras
+from mlm.conversion import load_keras_preset
+from mlm.conversion.keras_names import to_keras
+from mlm.models import apply, create_abstract
 
 TOLERANCE = 2e-5
 

@@ -14,14 +14,8 @@ import jax
 import numpy as np
 import pytest
 
-from mlm.models import (
-    DistilBertConfig,
-    apply,
-    create,
-    create_abstract,
-    load_keras_preset,
-    save_keras_preset,
-)
+from mlm.conversion import load_keras_preset, save_keras_preset
+from mlm.models import DistilBertConfig, apply, create, create_abstract
 from mlm.text import load_tokenizer, pack_segments
 from mlm.text.keras_tokenizer import keras_tokenizer
 

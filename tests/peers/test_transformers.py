@@ -19,13 +19,8 @@ transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 
 from mlm.errors import CheckpointError  # noqa: E402
-from mlm.models import (  # noqa: E402
-    DistilBertConfig,
-    create,
-    create_abstract,
-    load_huggingface,
-    save_huggingface,
-)
+from mlm.conversion import load_huggingface, save_huggingface
+from mlm.models import # noqa: E402     DistilBertConfig, create, create_abstract
 
 TOLERANCE = 1e-5
 SIZES = {

@@ -3,22 +3,20 @@
 The files are those of keras-hub 0.32's `save_to_preset` for a model that was not trained there.
 """
 
-import contextlib
 import datetime
 import io
 import json
-import os
-import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import h5py
 import numpy as np
 
-from mlm.errors import CheckpointError, OutputError
+from mlm.conversion.keras_names import HEAD, to_keras
+from mlm.conversion.keras_preset import EPSILON, HEAD_EPSILON, OPTIMIZER, SETTINGS
+from mlm.conversion.whole_folder import whole_folder
+from mlm.errors import CheckpointError
 from mlm.models.distilbert import DistilBertConfig
-from mlm.models.keras_names import HEAD, to_keras
-from mlm.models.keras_preset import EPSILON, HEAD_EPSILON, OPTIMIZER, SETTINGS
 from mlm.models.masked_lm import Params, parameter_count
 
 PACKAGE = "keras_hub.src.models.distil_bert"
@@ -74,7 +72,7 @@ def save_keras_preset(
     preprocessor = _preprocessor(
         tokenizer, sequence_length, mask_selection_rate, mask_selection_length
     )
-    with _whole_directory(Path(directory)) as folder:
+    with whole_folder(Path(directory)) as folder:
         _write_weights(folder, to_keras(params, heads=config.heads))
         _write_json(folder / "config.json", _backbone(config))
         _write_json(folder / "task.json", _task(_backbone(config), preprocessor))
@@ -214,24 +212,3 @@ def _hdf5(arrays: Mapping[str, np.ndarray]) -> memoryview:
         for name, array in arrays.items():
             stream[name] = np.asarray(array)
     return buffer.getbuffer()
-
-
-@contextlib.contextmanager
-def _whole_directory(directory: Path) -> Iterator[Path]:
-    """A hidden folder beside `directory` that takes its place once the body is through."""
-    if directory.exists() and not (directory.is_dir() and not any(directory.iterdir())):
-        raise OutputError(f"{directory} is there already and not empty; choose another folder")
-    directory = directory.absolute()
-    partial = directory.with_name(f".{directory.name}.{os.getpid()}.partial")
-    try:
-        directory.parent.mkdir(parents=True, exist_ok=True)
-        shutil.rmtree(partial, ignore_errors=True)
-        partial.mkdir()
-        yield partial
-        partial.replace(directory)
-    except OSError as error:
-        raise OutputError(
-            f"{directory} cannot be written ({error.strerror or error}); choose a place that can"
-        ) from error
-    finally:
-        shutil.rmtree(partial, ignore_errors=True)

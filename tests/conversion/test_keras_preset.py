@@ -10,9 +10,10 @@ import jax
 import numpy as np
 import pytest
 
+from mlm.conversion import load_keras_preset
+from mlm.conversion.keras_names import to_keras
 from mlm.errors import CheckpointError
-from mlm.models import DistilBertConfig, create_abstract, create_head, load_keras_preset
-from mlm.models.keras_names import to_keras
+from mlm.models import DistilBertConfig, create_abstract, create_head
 
 SOURCE = Path(__file__).parents[1] / "parity" / "kerashub_distilbert_tiny"
 FILES = "config.json task.json model.weights.h5 task.weights.h5".split()

@@ -12,13 +12,13 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from mlm.conversion.huggingface_names import Family, modern, shapes
+from mlm.conversion.huggingface_settings import Described, read_settings
+from mlm.conversion.loaded import Loaded, refuse_misfits, shown
+from mlm.conversion.tensor_files import FLOATS, StoredTensor, find_tensors
 from mlm.errors import CheckpointError
 from mlm.models.distilbert import DistilBertConfig
 from mlm.models.masked_lm import Params, create_abstract, create_head
-from mlm.models.names import Family, modern, shapes
-from mlm.models.reading import Loaded, refuse_misfits, shown
-from mlm.models.settings import Described, read_settings
-from mlm.models.tensor_files import FLOATS, StoredTensor, find_tensors
 
 
 def load_huggingface(

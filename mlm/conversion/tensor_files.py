@@ -18,8 +18,8 @@ import numpy as np
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save_file
 
+from mlm.conversion.loaded import listed, read_json, shown
 from mlm.errors import CheckpointError, OutputError
-from mlm.models.reading import listed, read_json, shown
 
 SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"

@@ -8,10 +8,10 @@ import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
 
+from mlm.conversion.huggingface_names import BERT, DISTILBERT, Family
+from mlm.conversion.loaded import listed, read_json, shown
 from mlm.errors import CheckpointError
 from mlm.models.distilbert import DistilBertConfig
-from mlm.models.names import BERT, DISTILBERT, Family
-from mlm.models.reading import listed, read_json, shown
 
 
 @dataclasses.dataclass(frozen=True)

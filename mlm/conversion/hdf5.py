@@ -16,8 +16,8 @@ import h5py
 import jax.numpy as jnp
 import numpy as np
 
+from mlm.conversion.loaded import shown
 from mlm.errors import CheckpointError
-from mlm.models.reading import shown
 
 DAMAGED = (KeyError, OSError, RuntimeError, TypeError, ValueError)  # what h5py raises
 PLAIN = (h5py.h5t.FLOAT, h5py.h5t.INTEGER, h5py.h5t.OPAQUE)

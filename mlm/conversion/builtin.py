@@ -51,7 +51,9 @@ def repository_of(name: str) -> tuple[str, str | None] | None:
     if name.startswith(HUB):
         repository, _, revision = name.removeprefix(HUB).partition("@")
         if repository.count("/") != 1 or not all(repository.split("/")):
-            raise CheckpointError(f"{name} is no repository; write hf://org/name or @revision after")
+            raise CheckpointError(
+                f"{name} is no repository; write hf://org/name or @revision after"
+            )
         return repository, revision or None
     if Path(name).exists():
         return None

@@ -8,8 +8,8 @@ import h5py
 import numpy as np
 import pytest
 
+from mlm.conversion.hdf5 import open_hdf5
 from mlm.errors import CheckpointError
-from mlm.models.hdf5 import open_hdf5
 
 VALUES = np.arange(6, dtype=np.float32).reshape(2, 3)
 NAME = "layers/dense/vars/0"

@@ -6,13 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
+from mlm.conversion.huggingface_names import shapes, to_huggingface
+from mlm.conversion.huggingface_settings import write_settings
+from mlm.conversion.loaded import refuse_misfits
+from mlm.conversion.tensor_files import SINGLE, write_tensors
 from mlm.errors import CheckpointError, OutputError
 from mlm.models.distilbert import DistilBertConfig
 from mlm.models.masked_lm import Params, create_abstract
-from mlm.models.names import shapes, to_huggingface
-from mlm.models.reading import refuse_misfits
-from mlm.models.settings import write_settings
-from mlm.models.tensor_files import SINGLE, write_tensors
 
 EPSILON = 1e-12  # of every layer norm of DistilBERT in transformers, whatever config.json says
 

@@ -8,8 +8,9 @@ import jax
 import numpy as np
 import pytest
 
+from mlm.conversion import load_keras_preset, save_keras_preset
 from mlm.errors import CheckpointError, OutputError
-from mlm.models import DistilBertConfig, create, load_keras_preset, save_keras_preset
+from mlm.models import DistilBertConfig, create
 
 SOURCE = Path(__file__).parents[1] / "parity" / "kerashub_distilbert_tiny"
 PIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat".split()
@@ -181,7 +182,7 @@ def test_an_interruption_leaves_nothing(tmp_path, params, monkeypatch):
     def interrupted(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("mlm.models.keras_export._metadata", interrupted)
+    monkeypatch.setattr("mlm.conversion.keras_export._metadata", interrupted)
     with pytest.raises(KeyboardInterrupt):
         save(tmp_path / "out", CONFIG, params)
     assert not any(tmp_path.iterdir())

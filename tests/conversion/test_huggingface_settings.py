@@ -6,9 +6,9 @@ from pathlib import Path
 import bert_checkpoint
 import pytest
 
+from mlm.conversion.huggingface_settings import read_settings
 from mlm.errors import CheckpointError
 from mlm.models import DistilBertConfig
-from mlm.models.settings import read_settings
 
 DISTILBERT = json.loads(
     (Path(__file__).parents[1] / "parity" / "hf_distilbert_tiny" / "config.json").read_text()

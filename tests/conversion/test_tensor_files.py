@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
 
+from mlm.conversion.tensor_files import INDEX, SINGLE, find_tensors, write_tensors
 from mlm.errors import CheckpointError, OutputError
-from mlm.models.tensor_files import INDEX, SINGLE, find_tensors, write_tensors
 
 TENSORS = {
     "a": np.arange(6, dtype=np.float32).reshape(2, 3),

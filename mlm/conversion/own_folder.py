@@ -12,17 +12,17 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from mlm.conversion.loaded import Loaded, read_json, refuse_misfits, shown
+from mlm.conversion.tensor_files import SINGLE, find_tensors, write_tensors
 from mlm.errors import CheckpointError, OutputError
 from mlm.models.distilbert import DistilBertConfig
 from mlm.models.masked_lm import Params, create_abstract
-from mlm.models.reading import Loaded, read_json, refuse_misfits, shown
-from mlm.models.tensor_files import SINGLE, find_tensors, write_tensors
 
 VERSION = 1
 MARK = "mlm_version"  # by which such a config.json is known
 
 
-def save_preset(directory: str | Path, config: DistilBertConfig, params: Params) -> None:
+def save_own(directory: str | Path, config: DistilBertConfig, params: Params) -> None:
     """Writes `config.json` and `model.safetensors` into an existing folder.
 
     Raises OutputError when they cannot be written.
@@ -34,18 +34,18 @@ def save_preset(directory: str | Path, config: DistilBertConfig, params: Params)
     try:
         (directory / "config.json").write_text(text)
     except OSError as error:
-        raise OutputError(f"{directory}/config.json cannot be written ({error.strerror})") from error
+        raise OutputError(
+            f"{directory}/config.json cannot be written ({error.strerror})"
+        ) from error
 
 
-def load_preset(
-    directory: str | Path, *, key: jax.Array | None = None, cast: bool = False
-) -> Loaded:
-    """What `save_preset` wrote, bit for bit; `key` and `cast` are never needed.
+def load_own(directory: str | Path, *, key: jax.Array | None = None, cast: bool = False) -> Loaded:
+    """What `save_own` wrote, bit for bit; `key` and `cast` are never needed.
 
     Raises CheckpointError when a file is missing, damaged or does not fit the other.
     """
     directory = Path(directory)
-    config = read_preset_config(directory)
+    config = read_own_config(directory)
     tensors = find_tensors(directory)
     abstract = create_abstract(config)[1]
     refuse_misfits(directory, tensors, {n: leaf.shape for n, leaf in by_path(abstract).items()})
@@ -58,7 +58,7 @@ def load_preset(
     return Loaded(config, jax.tree.map_with_path(lambda at, _: tensors[_name(at)].read(), abstract))
 
 
-def read_preset_config(directory: str | Path) -> DistilBertConfig:
+def read_own_config(directory: str | Path) -> DistilBertConfig:
     """The architecture in a folder of ours; raises CheckpointError for one that we do not have."""
     file = Path(directory) / "config.json"
     facts = read_json(file)

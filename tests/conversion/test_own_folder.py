@@ -7,9 +7,9 @@ import jax
 import numpy as np
 import pytest
 
+from mlm.conversion.own_folder import load_own, read_own_config, save_own
 from mlm.errors import CheckpointError, OutputError
 from mlm.models import DistilBertConfig, create
-from mlm.models.preset_folder import load_preset, read_preset_config, save_preset
 
 CONFIG = DistilBertConfig(
     vocabulary_size=40, layers=1, width=8, heads=2, hidden=16, max_length=12, head_epsilon=1e-5
@@ -23,7 +23,7 @@ def params():
 
 @pytest.fixture
 def folder(params, tmp_path):
-    save_preset(tmp_path, CONFIG, params)
+    save_own(tmp_path, CONFIG, params)
     return tmp_path
 
 
@@ -34,14 +34,14 @@ def change(folder, **facts):
 
 def error_of(folder):
     with pytest.raises(CheckpointError) as caught:
-        load_preset(folder)
+        load_own(folder)
     assert "\n" not in str(caught.value) and str(folder) in str(caught.value)
     return str(caught.value)
 
 
 def test_every_bit_and_every_setting_comes_back(folder, params):
-    loaded = load_preset(folder)
-    assert loaded.config == read_preset_config(folder) == CONFIG and loaded.notes == ()
+    loaded = load_own(folder)
+    assert loaded.config == read_own_config(folder) == CONFIG and loaded.notes == ()
     assert jax.tree.structure(loaded.params) == jax.tree.structure(params)
     for new, old in zip(*map(jax.tree.leaves, (loaded.params, params)), strict=True):
         assert new.dtype == np.float32 and np.array_equal(new, old)
@@ -80,4 +80,4 @@ def test_settings_that_do_not_fit(folder):
 def test_a_place_that_cannot_be_written(params, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file/model.safetensors cannot be written"):
-        save_preset(tmp_path / "file", CONFIG, params)
+        save_own(tmp_path / "file", CONFIG, params)

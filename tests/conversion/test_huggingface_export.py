@@ -10,8 +10,9 @@ import pytest
 from bert_checkpoint import ENCODER, HEAD, random_tensors, write
 from safetensors.numpy import load_file
 
+from mlm.conversion import load_huggingface, save_huggingface
 from mlm.errors import CheckpointError, OutputError
-from mlm.models import DistilBertConfig, create, load_huggingface, save_huggingface
+from mlm.models import DistilBertConfig, create
 
 SOURCE = Path(__file__).parents[1] / "parity" / "hf_distilbert_tiny"
 CONFIG = DistilBertConfig(

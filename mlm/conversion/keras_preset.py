@@ -13,13 +13,12 @@ from pathlib import Path
 import jax
 import numpy as np
 
+from mlm.conversion.hdf5 import TO_FLOAT32, StoredArray, open_hdf5
+from mlm.conversion.keras_names import LAYER, from_keras, to_keras
+from mlm.conversion.loaded import Loaded, listed, read_json, refuse_misfits, shown
 from mlm.errors import CheckpointError
 from mlm.models.distilbert import DistilBertConfig
-from mlm.models.hdf5 import TO_FLOAT32, StoredArray, open_hdf5
-from mlm.models.keras_names import LAYER, from_keras, to_keras
-from mlm.models.loaded import Loaded
 from mlm.models.masked_lm import Params, create_abstract, create_head
-from mlm.models.reading import listed, read_json, refuse_misfits, shown
 
 BACKBONES = ("keras_hub>DistilBertBackbone", "keras_nlp>DistilBertBackbone")
 TASKS = ("keras_hub>DistilBertMaskedLM", "keras_nlp>DistilBertMaskedLM")

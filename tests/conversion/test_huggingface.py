@@ -9,9 +9,10 @@ import pytest
 from bert_checkpoint import ENCODER, HEAD, PRETRAINING, random_tensors, write
 from safetensors.numpy import load_file, save_file
 
+from mlm.conversion import load_huggingface
+from mlm.conversion.huggingface_names import BERT, modern, to_huggingface
 from mlm.errors import CheckpointError
-from mlm.models import DistilBertConfig, create_abstract, create_head, load_huggingface
-from mlm.models.names import BERT, modern, to_huggingface
+from mlm.models import DistilBertConfig, create_abstract, create_head
 
 SOURCE = Path(__file__).parents[1] / "parity" / "hf_distilbert_tiny"
 WORD = "distilbert.embeddings.word_embeddings.weight"
