@@ -18,9 +18,9 @@ os.environ.setdefault("HF_HUB_OFFLINE", "1")
 transformers = pytest.importorskip("transformers")
 torch = pytest.importorskip("torch")
 
+from mlm.conversion import load_huggingface, save_huggingface  # noqa: E402
 from mlm.errors import CheckpointError  # noqa: E402
-from mlm.conversion import load_huggingface, save_huggingface
-from mlm.models import # noqa: E402     DistilBertConfig, create, create_abstract
+from mlm.models import DistilBertConfig, create, create_abstract  # noqa: E402
 
 TOLERANCE = 1e-5
 SIZES = {
