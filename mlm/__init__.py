@@ -3,6 +3,19 @@
 from mlm.lazy import lazy_exports
 
 __version__ = "0.1.0"
-__all__ = ["MaskedLMMaskGenerator"]
+__all__ = [
+    "DistilBertBackbone",
+    "DistilBertMaskedLM",
+    "DistilBertMaskedLMPreprocessor",
+    "MaskedLMMaskGenerator",
+]
 
-__getattr__ = lazy_exports(__name__, {"MaskedLMMaskGenerator": "masking"})
+__getattr__ = lazy_exports(
+    __name__,
+    {
+        "DistilBertBackbone": "backbone",
+        "DistilBertMaskedLM": "task",
+        "DistilBertMaskedLMPreprocessor": "preprocessor",
+        "MaskedLMMaskGenerator": "masking",
+    },
+)

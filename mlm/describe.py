@@ -3,6 +3,7 @@
 import json
 import os
 import platform
+from collections.abc import Collection
 from importlib.metadata import version
 
 import jax
@@ -92,17 +93,24 @@ def start_lines(exp: Experiment) -> list[str]:
     return lines
 
 
-def parameter_table(params: dict) -> Table:
-    """Parameters by part of the model, and in all; `params` may be abstract."""
-    sizes: dict[str, int] = {}
-    for path, leaf in jax.tree_util.tree_leaves_with_path(params):
-        names = [str(p.key) for p in path]
+def parameter_table(params: dict, *, frozen: Collection[str] | None = None) -> Table:
+    """Parameters by part of the model, and in all; `params` may be abstract.
+
+    Args:
+      frozen: paths of those that are not trained; None: nothing is said of it.
+    """
+    sizes: dict[str, np.ndarray] = {}
+    for path, leaf in zip(leaf_paths(params), jax.tree.leaves(params), strict=True):
+        names = path.split("/")
         depth = 3 if "layers" in names else 2
         part = "/".join(names[: min(depth, len(names) - 1)])
-        sizes[part] = sizes.get(part, 0) + leaf.size
+        trained = 0 if path in (frozen or ()) else leaf.size
+        sizes[part] = sizes.get(part, 0) + np.array([leaf.size, trained])
+    columns = ("parameters",) if frozen is None else ("parameters", "trainable")
     table = Table("part", show_footer=True)
     table.columns[0].footer = "all parameters"
-    table.add_column("parameters", justify="right", footer=f"{sum(sizes.values()):,}")
+    for name, total in zip(columns, sum(sizes.values()), strict=False):
+        table.add_column(name, justify="right", footer=f"{total:,}")
     for part, size in sizes.items():
-        table.add_row(part, f"{size:,}")
+        table.add_row(part, *(f"{n:,}" for n in size[: len(columns)]))
     return table

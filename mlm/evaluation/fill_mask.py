@@ -37,7 +37,9 @@ def make_fill_mask(
 
     def fill(params: dict, text: str, top_k: int = 5) -> list[list[Guess]]:
         batch, masks = _encode(tokenizer, text, length)
-        probs = np.asarray(probabilities(params, batch))[0, :masks]
+        # A model may have rows of embeddings beyond the vocabulary, to fill up a round number.
+        known = slice(tokenizer.vocabulary_size)
+        probs = np.asarray(probabilities(params, batch))[0, :masks, known]
         best = np.argsort(-probs, axis=-1, kind="stable")[:, :top_k]
         return [
             [Guess(tokenizer.token(i), float(p[i])) for i in ids]

@@ -101,7 +101,7 @@ def make_evaluate(
             sums = SlotSums(*(a + b for a, b in zip(sums, batch_sums, strict=True)))
             selectable += float(counts.selectable)
             unigram -= float(np.sum(unigram_log_probs[ids] * weights))
-            digest.update(_masked_places(documents, offsets, positions, ids, weights))
+            digest.update(masked_places(documents, offsets, positions, ids, weights))
         return _report(sums, selectable, unigram, digest.hexdigest())
 
     def evaluate(params) -> dict[str, dict]:
@@ -124,8 +124,13 @@ def _rank(logits: jax.Array, labels: jax.Array) -> tuple[jax.Array, jax.Array]:
     return jnp.sum(before, axis=-1), at_label[..., 0]
 
 
-def _masked_places(documents, offsets, positions, ids, weights) -> bytes:
-    """The bytes that the mask hash is made of: int64 (document, offset, label) of every mask."""
+def masked_places(documents, offsets, positions, ids, weights) -> bytes:
+    """The bytes that the mask hash is made of: int64 (document, offset, label) of every mask.
+
+    Args:
+      documents, offsets: `int64[B, L]`, where each token comes from.
+      positions, ids, weights: the mask slots, `[B, P]`.
+    """
     chosen = weights > 0
     places = [np.take_along_axis(a, positions, axis=1)[chosen] for a in (documents, offsets)]
     return np.stack([*places, ids[chosen]], axis=1).astype("<i8").tobytes()

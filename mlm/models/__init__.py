@@ -17,6 +17,7 @@ from mlm.models.masked_lm import (
     apply,
     create,
     create_abstract,
+    create_backbone,
     create_head,
     parameter_count,
 )
@@ -29,6 +30,7 @@ __all__ = [
     "apply",
     "create",
     "create_abstract",
+    "create_backbone",
     "create_head",
     "extend_vocabulary",
     "parameter_count",

@@ -76,6 +76,12 @@ def create_abstract(config: DistilBertConfig) -> tuple[nnx.GraphDef, Params]:
     return jax.eval_shape(lambda: create(config, jax.random.key(0)))
 
 
+def create_backbone(config: DistilBertConfig, key: jax.Array) -> tuple[nnx.GraphDef, Params]:
+    """`create` for the encoder alone; `apply` then gives its hidden states, `float32[B, L, D]`."""
+    graphdef, state = nnx.split(DistilBertBackbone(config, rngs=nnx.Rngs(key)))
+    return graphdef, nnx.to_pure_dict(state)
+
+
 def create_head(config: DistilBertConfig, key: jax.Array) -> Params:
     """Random parameters of an MLM head alone, for a backbone that comes without one."""
     _, state = nnx.split(MaskedLMHead(config, rngs=nnx.Rngs(key)))

@@ -59,7 +59,7 @@ class Interval:
     def line(self) -> dict[str, float]:
         """Means and rates over the interval, for `metrics.jsonl`."""
         sums = self.sums
-        masked = max(sums["masked"], 1.0)
+        masked = sums["masked"] or 1.0
         return {
             "train/loss": sums["loss"] / masked,  # nats per masked token
             "train/accuracy": sums["correct"] / masked,

@@ -1,20 +1,24 @@
 """What a person sees of a run: lines in a log, and a bar with the time left on a terminal."""
 
+import importlib.util
 import time
 from collections.abc import Mapping
 
+from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from mlm.console import make_console
 
 
 class ProgressDisplay:
-    """Prints log lines; on a terminal a bar below them shows step and time left."""
+    """Prints log lines; on a terminal or in a notebook a bar below shows step and time left."""
 
-    def __init__(self, *, total: int):
+    def __init__(self, *, total: int, quiet: bool = False):
         self.total = total
         self.start_clock(0)
         self.console = make_console()
+        self.console.quiet = quiet
+        self.moves = not quiet and can_animate(self.console)
         columns = (
             BarColumn(bar_width=None),
             TextColumn("{task.completed}/{task.total}"),
@@ -24,7 +28,7 @@ class ProgressDisplay:
             *columns,
             console=self.console,
             refresh_per_second=2,
-            disable=not self.console.is_terminal,
+            disable=not self.moves,
         )
         self.task = self.bar.add_task("", total=total, eta="compiling")
 
@@ -43,7 +47,7 @@ class ProgressDisplay:
         self.console.print(text)
 
     def advance(self, step: int) -> None:
-        if self.console.is_terminal:
+        if self.moves:
             seconds = self.time_left(step).get("perf/eta_seconds")
             eta = "" if seconds is None else f"eta {clock(seconds)}"
             self.bar.update(self.task, completed=step, eta=eta)
@@ -72,6 +76,12 @@ class ProgressDisplay:
                 f"  eta {clock(line['perf/eta_seconds'])}"
             )
         self.say(text)
+
+
+def can_animate(console: Console) -> bool:
+    """Whether a bar can move there; in a notebook that takes ipywidgets."""
+    in_notebook = console.is_jupyter and importlib.util.find_spec("ipywidgets") is not None
+    return console.is_terminal or in_notebook
 
 
 def clock(seconds: float) -> str:

@@ -4,7 +4,10 @@ Sharded `jit` is what `pmap` was for: arrays are global, the compiler inserts th
 the same step runs on one device or many.
 """
 
+from typing import Any
+
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -31,3 +34,11 @@ def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
     return {
         name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
     }
+
+
+def copy_to(mesh: Mesh, tree: Any) -> Any:
+    """A copy of all leaves, whole on each device: it shares no memory with them.
+
+    `device_put(may_alias=False)` does, with NumPy arrays and across numbers of devices (jax 0.10).
+    """
+    return jax.device_put(jax.tree.map(jnp.copy, tree), replicated(mesh))

@@ -90,11 +90,12 @@ def make_train_step(
     mesh: Mesh,
     accumulation: int = 1,
     frozen: Collection[str] = (),
+    loss_sums: Callable[..., LossSums] = masked_cross_entropy,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
     """`step(state, batch) -> (state, metrics)`; the given state's buffers are reused.
 
-    The loss is the sum of the masked tokens' cross-entropy over their number, in the whole batch,
-    on any number of devices and microbatches; 0 when nothing is masked.
+    The loss is the sum of the masked tokens' losses over the sum of their weights, in the whole
+    batch, on any number of devices and microbatches; 0 when nothing is masked.
 
     Args:
       apply: the model.
@@ -104,11 +105,12 @@ def make_train_step(
       mesh: where rows are split over the axis `data`.
       accumulation: microbatches; it must divide the rows of each device.
       frozen: paths of params that stay as they are, see `mlm.training.freezing`.
+      loss_sums: `loss_sums(logits, labels, weights)`, see `masked_loss` for another loss.
     """
 
     def loss_sum(trained, rest, batch, key):
         logits = apply(merge(trained, rest), batch, key=key)
-        sums = masked_cross_entropy(logits, batch["mask_ids"], batch["mask_weights"])
+        sums = loss_sums(logits, batch["mask_ids"], batch["mask_weights"])
         return sums.loss, sums
 
     value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
@@ -132,7 +134,8 @@ def make_train_step(
         key = jax.random.fold_in(dropout_key, state.step)
         trained, rest = split(state.params, frozen)
         grads, sums = gradient_sums(trained, rest, masked, key)
-        grads = jax.tree.map(lambda g: g / jnp.maximum(sums.weight, 1), grads)
+        weight = jnp.where(sums.weight > 0, sums.weight, 1)
+        grads = jax.tree.map(lambda g: g / weight, grads)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(sums.loss) & jnp.isfinite(grad_norm)
 

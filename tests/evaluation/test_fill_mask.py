@@ -41,3 +41,12 @@ def test_a_text_without_mask_is_refused():
 def test_a_text_that_is_too_long_is_refused():
     with pytest.raises(ConfigError, match="has 23 tokens; the model reads 12"):
         FILL({}, "the [MASK]" + " cat" * 19)
+
+
+def test_embeddings_beyond_the_vocabulary_are_no_candidates():
+    def beyond(params, batch, key=None):
+        logits = follower(params, batch)
+        return jnp.pad(logits, ((0, 0), (0, 0), (0, 3)), constant_values=9.0)
+
+    [guesses] = make_fill_mask(beyond, TOKENIZER, length=12)({}, "the [MASK] cat", top_k=2)
+    assert [g.token for g in guesses] == ["the", "cat"] and guesses[0].probability < 0.01

@@ -15,6 +15,7 @@ from mlm.models import (
     apply,
     create,
     create_abstract,
+    create_backbone,
     create_head,
     parameter_count,
 )
@@ -205,3 +206,15 @@ def test_params_survive_a_checkpoint(model, tmp_path):
         restored = manager.restore(0, args=ocp.args.StandardRestore(abstract))
     assert jax.tree.structure(restored) == jax.tree.structure(params)
     jax.tree.map(np.testing.assert_array_equal, restored, params)
+
+
+def test_a_backbone_and_a_head_by_themselves(model):
+    graphdef, params = model
+    alone, encoder = create_backbone(CONFIG, jax.random.key(0))
+    same = jax.tree.map(np.array_equal, encoder, params["backbone"])
+    assert all(jax.tree.leaves(same))  # the draws of the whole model
+    hidden = jitted(alone, encoder, EVERYWHERE)
+    expected = nnx.merge(graphdef, params).backbone(EVERYWHERE)
+    np.testing.assert_allclose(hidden, expected, atol=1e-6)
+    head = create_head(CONFIG, jax.random.key(1))
+    assert jax.tree.map(jnp.shape, head) == jax.tree.map(jnp.shape, params["head"])

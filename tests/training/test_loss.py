@@ -1,7 +1,9 @@
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from mlm.training import masked_cross_entropy
+from mlm.training.loss import masked_loss
 
 RNG = np.random.default_rng(0)
 LOGITS = RNG.normal(size=(3, 4, 7)).astype(np.float32)
@@ -41,3 +43,16 @@ def test_sums_over_devices_differ_from_a_mean_of_means():
 def test_low_precision_logits_are_summed_in_float32():
     sums = masked_cross_entropy(jnp.asarray(LOGITS, jnp.bfloat16), LABELS, WEIGHTS)
     assert sums.loss.dtype == jnp.float32
+
+
+def test_another_loss_is_summed_by_the_same_weights():
+    squares = lambda logits, labels: jnp.square(jnp.sum(logits, -1) - labels)  # noqa: E731
+    sums = masked_loss(LOGITS, LABELS, WEIGHTS, loss=squares)
+    expected = ((LOGITS.sum(-1) - LABELS) ** 2 * WEIGHTS).sum()
+    np.testing.assert_allclose(sums.loss, expected, rtol=1e-6)
+    assert sums[1:] == masked_cross_entropy(LOGITS, LABELS, WEIGHTS)[1:]
+
+
+def test_a_mean_is_no_loss_of_slots():
+    with pytest.raises(ValueError, match=r"the loss has shape \(\) for labels \(3, 4\)"):
+        masked_loss(LOGITS, LABELS, WEIGHTS, loss=lambda logits, labels: jnp.mean(logits))

@@ -13,7 +13,9 @@ from mlm.experiment import mask_batch
 from mlm.masking import MaskingSpec
 from mlm.models import DistilBertConfig, apply, create, create_abstract
 from mlm.training import make_init_state, make_train_step
+from mlm.training.loss import masked_loss
 from mlm.training.sharding import put_batch
+from mlm.training.step import MaskCounts
 
 CONFIG = DistilBertConfig(
     32, layers=1, width=8, heads=2, hidden=16, max_length=12, dropout=0.0, attention_dropout=0.0
@@ -173,3 +175,42 @@ def test_training_learns():
         state, metrics = step(state, put(batch_at(0)))
         values.append(float(metrics.sums.loss / metrics.sums.weight))
     assert values[-1] < values[0] - 1
+
+
+def test_another_loss_and_weights_of_less_than_one_in_all():
+    # One step of plain gradient descent, so that the update is the gradient.
+    config, rows = CONFIG, 8
+    graphdef, params = create(config, jax.random.key(0))
+    run = functools.partial(apply, graphdef)
+    slots = {
+        "mask_positions": np.ones((rows, 1), np.int32),
+        "mask_ids": np.full((rows, 1), 7, np.int32),
+        "mask_weights": np.linspace(0, 0.2, rows, dtype=np.float32)[:, None],
+    }
+    batch = {**batch_at(0, rows), **slots}
+
+    def spread(logits, labels):
+        return jnp.square(logits).mean(-1) + labels
+
+    def by_hand(params):
+        losses = spread(run(params, batch), slots["mask_ids"])
+        return (losses * slots["mask_weights"]).sum() / slots["mask_weights"].sum()
+
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    tx = optax.sgd(1.0)
+    step = make_train_step(
+        run,
+        lambda batch: (batch, MaskCounts(jnp.zeros(()), jnp.zeros(()))),
+        tx,
+        lambda step: 1.0,
+        dropout_key=KEY,
+        mesh=mesh,
+        loss_sums=functools.partial(masked_loss, loss=spread),
+    )
+    loss, gradient = jax.jit(jax.value_and_grad(by_hand))(params)
+    state = make_init_state(lambda key: jax.tree.map(jnp.copy, params), tx, mesh)(KEY)
+    after, metrics = step(state, put_batch(mesh, batch))
+    np.testing.assert_allclose(metrics.sums.loss / metrics.sums.weight, loss, rtol=1e-6)
+    leaves = (jax.tree.leaves(tree) for tree in (params, gradient, after.params))
+    for old, grad, new in zip(*leaves, strict=True):
+        np.testing.assert_allclose(new, old - grad, atol=1e-6)
