@@ -13,9 +13,9 @@ __all__ = [
 __getattr__ = lazy_exports(
     __name__,
     {
-        "DistilBertBackbone": "backbone",
+        "DistilBertBackbone": "task",
         "DistilBertMaskedLM": "task",
-        "DistilBertMaskedLMPreprocessor": "preprocessor",
+        "DistilBertMaskedLMPreprocessor": "task",
         "MaskedLMMaskGenerator": "masking",
     },
 )

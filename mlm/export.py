@@ -8,10 +8,10 @@ import json
 from pathlib import Path
 
 from mlm import conversion
-from mlm.conversion.whole_folder import whole_folder
+from mlm.conversion.new_folder import new_folder
 from mlm.errors import CheckpointError
 from mlm.model_card import model_card
-from mlm.pretrained import Pretrained
+from mlm.pretrained import Pretrained, need_tokenizer
 from mlm.text import Tokenizer
 from mlm.text.tokenizer import SPECIAL_TOKENS
 
@@ -41,7 +41,7 @@ def export(
     """
     if to not in FORMATS:
         raise ValueError(f"to is {to!r}; choose one of {', '.join(FORMATS)}")
-    with whole_folder(Path(directory)) as folder:
+    with new_folder(Path(directory)) as folder:
         if to == "huggingface":
             notes = _write_huggingface(folder, source, allow_epsilon_change, command)
         elif to == "keras":
@@ -49,14 +49,14 @@ def export(
         else:
             notes = ()
             conversion.save_own(folder, source.config, source.params)
-            source.tokenizer.save(folder / "tokenizer.json")
+            need_tokenizer(source).save(folder / "tokenizer.json")
     return notes
 
 
 def _write_huggingface(
     folder: Path, source: Pretrained, allow: bool, command: str
 ) -> tuple[str, ...]:
-    tokenizer = source.tokenizer
+    tokenizer = need_tokenizer(source)
     notes = conversion.save_huggingface(
         folder,
         source.config,
@@ -83,7 +83,7 @@ def _write_huggingface(
 
 
 def _write_keras(folder: Path, source: Pretrained, allow: bool) -> tuple[str, ...]:
-    tokenizer = source.tokenizer
+    tokenizer = need_tokenizer(source)
     facts = wordpiece_facts(tokenizer)
     if facts is None:
         raise CheckpointError(

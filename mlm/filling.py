@@ -9,7 +9,7 @@ import jax
 
 from mlm import models
 from mlm.evaluation.fill_mask import Guess, check_prompt, make_fill_mask
-from mlm.pretrained import load_pretrained
+from mlm.pretrained import load_pretrained, need_tokenizer
 
 ROUND = 16  # texts are padded to a multiple of it, so that few lengths are compiled
 
@@ -24,11 +24,11 @@ def fill_lines(
       CheckpointError, DataError: the model or its tokenizer cannot be loaded.
     """
     found = load_pretrained(model, key=jax.random.key(0), say=_aside)
-    limit = found.config.max_length
-    longest = max(len(check_prompt(found.tokenizer, text, limit)) for text in texts)
+    limit, tokenizer = found.config.max_length, need_tokenizer(found)
+    longest = max(len(check_prompt(tokenizer, text, limit)) for text in texts)
     apply = functools.partial(models.apply, models.create_abstract(found.config)[0])
     length = min(limit, -(-longest // ROUND) * ROUND)
-    fill = make_fill_mask(apply, found.tokenizer, length=length)
+    fill = make_fill_mask(apply, tokenizer, length=length)
     for text in texts:
         guesses = fill(found.params, text, top_k)
         if as_json:

@@ -13,7 +13,7 @@ import numpy as np
 
 from mlm import conversion, models, saved
 from mlm.config import from_flat, model_fields
-from mlm.conversion.builtin import download, repository_of
+from mlm.conversion.builtin import PRESETS, download, repository_of
 from mlm.conversion.huggingface_settings import read_settings
 from mlm.conversion.keras_preset import read_keras_config
 from mlm.conversion.own_folder import read_own_config
@@ -31,6 +31,7 @@ CONFIG_READERS = {
     "keras": lambda folder: read_keras_config(folder / "config.json")[0],
     "mlm": read_own_config,
 }
+TOKENIZERS = ("tokenizer.json", "vocab.txt", "assets/tokenizer/vocabulary.txt")
 
 
 @dataclass(frozen=True)
@@ -43,7 +44,7 @@ class Pretrained:
       revision: the commit of a download, the step of a run, else None.
       config: the architecture.
       params: nested dict, float32 NumPy.
-      tokenizer: the one it was trained with.
+      tokenizer: the one it was trained with; None where the folder holds none.
       notes: a sentence for each thing that was dropped, or is random because it was not there.
     """
 
@@ -52,7 +53,7 @@ class Pretrained:
     revision: str | None
     config: models.DistilBertConfig
     params: dict
-    tokenizer: Tokenizer
+    tokenizer: Tokenizer | None
     notes: tuple[str, ...] = ()
 
 
@@ -68,7 +69,8 @@ def load_pretrained(
     """The model at `place`: a name of `PRESETS`, `hf://org/name[@revision]`, or a folder.
 
     Args:
-      load_weights: False for random weights from `key`; nothing but config and tokenizer is read.
+      load_weights: False for random weights from `key`; nothing but config and tokenizer is read,
+        and of a built-in name with `local_files_only` nothing at all.
       key: for weights that a checkpoint lacks, such as the head of a bare encoder.
       cast: whether weights that are not float32 may be turned into it.
       local_files_only: never ask the network.
@@ -78,19 +80,39 @@ def load_pretrained(
       CheckpointError: there is no such model, it is damaged, or not one that we have.
       DataError: its tokenizer cannot be used.
     """
-    folder, revision = _place(str(place), load_weights, local_files_only, say)
+    place = str(place)
+    found = repository_of(place)
+    if found is None:
+        folder, revision = Path(place), None
+    elif place in PRESETS and not load_weights and local_files_only:
+        folder, revision = Path(place), None  # its sizes are known without any file
+    else:
+        folder, revision = download(*found, weights=load_weights, local_files_only=local_files_only)
+        say(f"{place}: {found[0]} at {revision}")
+    if place in PRESETS and not folder.exists():
+        return Pretrained("builtin", folder, None, *_random(PRESETS[place].config, key), None)
     kind = kind_of(folder)
     if kind == "run":
         return _load_run(folder, load_weights, key)
     if load_weights:
         loaded = READERS[kind](folder, key=key, cast=cast)
     else:
-        loaded = conversion.Loaded(*_random(CONFIG_READERS[kind](folder), key), notes=())
+        loaded = conversion.Loaded(*_random(CONFIG_READERS[kind](folder), key))
     for note in loaded.notes:
         say(f"{place}: {note}")
-    tokenizer = load_tokenizer(folder)
+    tokenizer = load_tokenizer(folder) if _has_tokenizer(folder) else None
     _check_vocabulary(tokenizer, loaded.config, folder)
     return Pretrained(kind, folder, revision, loaded.config, loaded.params, tokenizer, loaded.notes)
+
+
+def need_tokenizer(found: Pretrained) -> Tokenizer:
+    """The tokenizer of a model; raises CheckpointError where there is none."""
+    if found.tokenizer is None:
+        raise CheckpointError(
+            f"{found.folder} holds no tokenizer; put the tokenizer.json or vocab.txt of this model "
+            "there"
+        )
+    return found.tokenizer
 
 
 def kind_of(folder: Path) -> str:
@@ -112,20 +134,6 @@ def kind_of(folder: Path) -> str:
         f"{folder} holds no model: no config.json of a Hugging Face directory, a KerasHub preset "
         "or ours, and no checkpoints of a run; correct the path"
     )
-
-
-def _place(
-    place: str, load_weights: bool, local_files_only: bool, say: Callable
-) -> tuple[Path, str | None]:
-    found = repository_of(place)
-    if found is None:
-        return Path(place), None
-    repository, revision = found
-    folder, commit = download(
-        repository, revision, weights=load_weights, local_files_only=local_files_only
-    )
-    say(f"{place}: {repository} at {commit}")
-    return folder, commit
 
 
 def _random(config: models.DistilBertConfig, key: jax.Array | None):
@@ -155,8 +163,14 @@ def _load_run(folder: Path, load_weights: bool, key: jax.Array | None) -> Pretra
     return Pretrained("run", workdir, str(step), config, params, tokenizer)
 
 
-def _check_vocabulary(tokenizer: Tokenizer, config: models.DistilBertConfig, folder: Path) -> None:
-    if tokenizer.vocabulary_size > config.vocabulary_size:
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZERS)
+
+
+def _check_vocabulary(
+    tokenizer: Tokenizer | None, config: models.DistilBertConfig, folder: Path
+) -> None:
+    if tokenizer and tokenizer.vocabulary_size > config.vocabulary_size:
         raise CheckpointError(
             f"the tokenizer in {folder} has {tokenizer.vocabulary_size} ids, its model "
             f"{config.vocabulary_size}; one of them belongs to another checkpoint"

@@ -56,13 +56,13 @@ def _pretrained_start(config: ConfigDict, given: Tokenizer | None, say: Callable
     import jax
 
     from mlm.models import extend_vocabulary
-    from mlm.pretrained import load_pretrained
+    from mlm.pretrained import load_pretrained, need_tokenizer
 
     place = config.model.init_from
     # The key of a new model: a checkpoint without its head gets a random one.
     key = jax.random.fold_in(jax.random.key(config.seed, impl="threefry2x32"), 0)
     found = load_pretrained(place, key=key, say=say)
-    own = found.tokenizer
+    own = need_tokenizer(found)
     if own.vocabulary_size != found.config.vocabulary_size:
         raise CheckpointError(
             f"model.init_from {place} has {found.config.vocabulary_size} rows of embeddings and a "

@@ -14,7 +14,7 @@ import numpy as np
 
 from mlm.conversion.keras_names import HEAD, to_keras
 from mlm.conversion.keras_preset import EPSILON, HEAD_EPSILON, OPTIMIZER, SETTINGS
-from mlm.conversion.whole_folder import whole_folder
+from mlm.conversion.new_folder import new_folder
 from mlm.errors import CheckpointError
 from mlm.models.distilbert import DistilBertConfig
 from mlm.models.masked_lm import Params, parameter_count
@@ -72,7 +72,7 @@ def save_keras_preset(
     preprocessor = _preprocessor(
         tokenizer, sequence_length, mask_selection_rate, mask_selection_length
     )
-    with whole_folder(Path(directory)) as folder:
+    with new_folder(Path(directory)) as folder:
         _write_weights(folder, to_keras(params, heads=config.heads))
         _write_json(folder / "config.json", _backbone(config))
         _write_json(folder / "task.json", _task(_backbone(config), preprocessor))

@@ -12,7 +12,8 @@ SOURCE = Path(__file__).parents[1] / "parity" / "hf_distilbert_tiny"
 
 @pytest.fixture
 def model():
-    config, params = load_huggingface(SOURCE)
+    loaded = load_huggingface(SOURCE)
+    config, params = loaded.config, loaded.params
     word = params["backbone"]["embeddings"]["word"]
     word[:4] = np.arange(4, dtype=np.float32)[:, None] * np.ones(32, np.float32)
     params["head"]["output_bias"][:4] = [1.0, 2.0, 6.0, 0.25]

@@ -16,10 +16,10 @@ import jax
 import numpy as np
 
 from mlm.errors import CheckpointError
-from mlm.features import Rows, read_segments
 from mlm.masking import MaskedLMMaskGenerator, MaskingSpec, check_rate, check_split, required_slots
 from mlm.masking.spec import as_integer
 from mlm.pretrained import Pretrained, load_pretrained
+from mlm.task.features import Rows, read_segments
 from mlm.text import Tokenizer, pack_segments
 from mlm.training.workdir import write_json
 

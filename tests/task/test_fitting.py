@@ -6,7 +6,7 @@ import optax
 import pytest
 
 from mlm.errors import ConfigError
-from mlm.fitting import History, make_settings
+from mlm.task.fitting import History, make_settings
 from mlm.training.loss import masked_cross_entropy
 
 

@@ -10,7 +10,7 @@ from small_model import CONFIG, TEXTS, TOKENIZER
 
 from mlm import DistilBertMaskedLMPreprocessor, models
 from mlm.errors import CheckpointError, DataError
-from mlm.preprocessor import read_settings
+from mlm.task.preprocessor import read_settings
 from mlm.text import load_tokenizer
 
 RECORDED = Path(__file__).parent / "parity/kerashub_distilbert_tiny"
@@ -130,7 +130,7 @@ def test_impossible_calls():
 
 
 def test_a_preset_keeps_the_settings_and_the_caller_has_the_last_word(tmp_path):
-    models.save_preset(tmp_path, CONFIG, models.create(CONFIG, jax.random.key(0))[1])
+    save_own(tmp_path, CONFIG, models.create(CONFIG, jax.random.key(0))[1])
     DistilBertMaskedLMPreprocessor(TOKENIZER, 20, "waterfall", 0.3, 7, 0.5, 0.25).save(tmp_path)
     loaded = DistilBertMaskedLMPreprocessor.from_preset(tmp_path, sequence_length=24)
     assert repr(loaded) == repr(

@@ -13,9 +13,9 @@ import jax
 import numpy as np
 
 from mlm import models
-from mlm.features import BACKBONE, read_features
 from mlm.masking.spec import as_integer
 from mlm.pretrained import load_pretrained
+from mlm.task.features import BACKBONE, read_features
 from mlm.training.freezing import leaf_paths
 from mlm.training.sharding import copy_to, make_mesh
 

@@ -12,15 +12,16 @@ from typing import Any, Literal, Self
 import jax
 
 from mlm import models
-from mlm.backbone import DistilBertBackbone, check_params, own_params, seed_keys
 from mlm.console import make_console
+from mlm.conversion import save_own
+from mlm.conversion.new_folder import new_folder
 from mlm.describe import parameter_table
 from mlm.evaluation.fill_mask import Guess, check_prompt, make_fill_mask
-from mlm.examples import check_preprocessor
-from mlm.features import read_count, read_features
-from mlm.new_folder import new_folder
-from mlm.preprocessor import DistilBertMaskedLMPreprocessor
 from mlm.pretrained import load_pretrained
+from mlm.task.backbone import DistilBertBackbone, check_params, own_params, seed_keys
+from mlm.task.examples import check_preprocessor
+from mlm.task.features import read_count, read_features
+from mlm.task.preprocessor import DistilBertMaskedLMPreprocessor
 from mlm.training.freezing import frozen_paths
 from mlm.training.sharding import make_mesh
 
@@ -164,7 +165,7 @@ class PresetModel:
           OutputError: the folder exists and is not empty, or cannot be written; nothing is left.
         """
         with new_folder(directory) as folder:
-            models.save_preset(folder, self.config, jax.device_get(self.params))
+            save_own(folder, self.config, jax.device_get(self.params))
             if self._preprocessor is not None:
                 self._preprocessor.save(folder)
 

@@ -13,10 +13,10 @@ import jax.numpy as jnp
 import numpy as np
 
 from mlm.experiment import mask_batch
-from mlm.features import Rows, read_count, read_features, read_targets, read_texts
 from mlm.masking import MaskingSpec
 from mlm.models import DistilBertConfig
-from mlm.preprocessor import DistilBertMaskedLMPreprocessor
+from mlm.task.features import Rows, read_count, read_features, read_targets, read_texts
+from mlm.task.preprocessor import DistilBertMaskedLMPreprocessor
 from mlm.training.step import Batch, MaskCounts
 
 # Lengths are multiples of this, so that similar data share compiled functions.

@@ -6,7 +6,7 @@ import pytest
 from small_model import CONFIG, FEATURES, LABELS, TEXTS, TOKENIZER, WEIGHTS
 
 from mlm import DistilBertMaskedLMPreprocessor
-from mlm.examples import make_mask, read_examples, split_validation
+from mlm.task.examples import make_mask, read_examples, split_validation
 
 
 def of_texts(texts=TEXTS, **settings):

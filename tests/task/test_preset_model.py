@@ -118,7 +118,7 @@ def test_saving_leaves_what_is_there_and_no_half_folder(model, tmp_path, monkeyp
         (folder / "config.json").write_text("{")
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(models, "save_preset", full_disk)
+    monkeypatch.setattr("mlm.task.preset_model.save_own", full_disk)
     with pytest.raises(OutputError, match="new cannot be written .No space left on device"):
         model.save_to_preset(tmp_path / "new")
     assert sorted(path.name for path in tmp_path.rglob("*")) == ["file", "full", "mine.txt"]

@@ -7,7 +7,7 @@ import pytest
 from small_model import CONFIG, FEATURES, LABELS, WEIGHTS
 
 from mlm.errors import DataError
-from mlm.features import BACKBONE, read_features, read_segments, read_targets, read_texts
+from mlm.task.features import BACKBONE, read_features, read_segments, read_targets, read_texts
 
 
 @pytest.mark.parametrize("kind", ["int64", "uint8", "uint64", "jax", "lists", "bools"])

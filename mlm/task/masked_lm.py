@@ -16,14 +16,14 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from mlm.backbone import DistilBertBackbone
 from mlm.data import make_order
-from mlm.examples import Examples, make_mask, read_examples, split_validation
-from mlm.features import read_count
-from mlm.fitting import History, Settings, make_settings, run_epochs
-from mlm.preprocessor import DistilBertMaskedLMPreprocessor
-from mlm.preset_model import PresetModel
-from mlm.scoring import (
+from mlm.task.backbone import DistilBertBackbone
+from mlm.task.examples import Examples, make_mask, read_examples, split_validation
+from mlm.task.features import read_count
+from mlm.task.fitting import History, Settings, make_settings, run_epochs
+from mlm.task.preprocessor import DistilBertMaskedLMPreprocessor
+from mlm.task.preset_model import PresetModel
+from mlm.task.scoring import (
     Prediction,
     evaluate_examples,
     frozen_key,

@@ -8,7 +8,7 @@ from flax import nnx
 from small_model import CONFIG, FEATURES
 
 from mlm import DistilBertBackbone, models
-from mlm.backbone import seed_keys
+from mlm.task.backbone import seed_keys
 
 BATCH = {name: FEATURES[name] for name in ("token_ids", "padding_mask")}
 NAMED = dict(vocabulary_size=59, num_layers=1, num_heads=2, hidden_dim=16, intermediate_dim=32)
@@ -103,7 +103,7 @@ def test_impossible_calls(backbone):
 
 def test_from_preset(backbone, tmp_path):
     head = models.create_head(CONFIG, jax.random.key(0))
-    models.save_preset(tmp_path, CONFIG, {"backbone": backbone.params, "head": head})
+    save_own(tmp_path, CONFIG, {"backbone": backbone.params, "head": head})
     loaded = DistilBertBackbone.from_preset(tmp_path)
     assert loaded.config == CONFIG and bits(loaded.params) == bits(backbone.params)
     fresh = DistilBertBackbone.from_preset(tmp_path, load_weights=False, seed=3)

@@ -7,7 +7,7 @@ from small_model import CONFIG, FEATURES, LABELS, TEXTS, TOKENIZER, WEIGHTS, mak
 
 from mlm import DistilBertMaskedLM, DistilBertMaskedLMPreprocessor
 from mlm.masking import mask_tokens, row_keys
-from mlm.scoring import frozen_key
+from mlm.task.scoring import frozen_key
 
 
 @pytest.fixture(scope="module")

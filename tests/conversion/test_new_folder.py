@@ -1,7 +1,7 @@
 import pytest
 
+from mlm.conversion.new_folder import new_folder
 from mlm.errors import CheckpointError, OutputError
-from mlm.new_folder import new_folder
 
 
 def test_it_is_there_when_it_is_whole(tmp_path):

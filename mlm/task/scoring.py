@@ -12,7 +12,7 @@ import jax
 import numpy as np
 
 from mlm.evaluation.frozen import SlotSums, masked_places, slot_sums
-from mlm.examples import Examples
+from mlm.task.examples import Examples
 from mlm.training.loss import LossSums
 from mlm.training.signals import StopRequest
 from mlm.training.step import Apply, Batch, Mask, Params
