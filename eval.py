@@ -4,14 +4,14 @@ Without --fill it measures the frozen-mask losses of a checkpoint, the newest by
 writes eval.json (eval-N.json for an older one).
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from mlm.cli import Parser, leave, run_command
-from mlm.config import from_flat
+from mlm.cli import Parser, config_overrides, leave, run_command
+from mlm.config import apply_overrides, flat, from_flat
 from mlm.console import make_console
 from mlm.errors import CheckpointError, ConfigError
-from mlm.training.workdir import read_json, saved_steps, write_json
+from mlm.training.workdir import check_config, read_json, saved_steps, write_json
 
 
 def main(argv: Sequence[str]) -> None:
@@ -20,16 +20,26 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--step", type=int, help="a checkpoint; by default the newest")
     parser.add_argument("--fill", action="append", default=[], help="text with [MASK] to complete")
     parser.add_argument("--top_k", type=int, default=5, help="candidates per [MASK]")
-    args = parser.parse_args(argv)
+    parser.epilog = "--config.data.FIELD=VALUE tells where the text of the run is now"
+    args, rest = parser.parse_known_args(argv)
+    overrides = config_overrides(rest)
     if args.top_k < 1:
         raise ConfigError(f"--top_k is {args.top_k}; give the number of candidates, 1 or more")
-    run(args.workdir, step=args.step, fill=args.fill, top_k=args.top_k)
+    run(args.workdir, step=args.step, fill=args.fill, top_k=args.top_k, overrides=overrides)
 
 
 def run(
-    workdir: str | Path, *, step: int | None = None, fill: Sequence[str] = (), top_k: int = 5
+    workdir: str | Path,
+    *,
+    step: int | None = None,
+    fill: Sequence[str] = (),
+    top_k: int = 5,
+    overrides: Mapping[str, object] | None = None,
 ) -> None:
-    """Completes the texts of `fill`, or without any evaluates into `workdir`/eval.json."""
+    """Completes the texts of `fill`, or without any evaluates into `workdir`/eval.json.
+
+    `overrides` are fields that a run may change, such as the places of its text.
+    """
     workdir = Path(workdir)
     steps = saved_steps(workdir / "checkpoints")
     if not steps:
@@ -45,6 +55,8 @@ def run(
         )
     step = steps[-1] if step is None else step
     config = from_flat(config)
+    apply_overrides(config, overrides or {})
+    check_config(workdir, flat(config))
 
     from mlm import experiment, saved
     from mlm.evaluation.report import print_evaluation, print_fills
@@ -56,7 +68,7 @@ def run(
         return
     start = saved.kept_start(config, workdir)
     exp = experiment.build(config, start=start, say=console.print)
-    saved.keep_text(workdir, exp.text, exp.rows)
+    exp.run.keep(workdir)
     evaluation = exp.run.evaluate(saved.restore_params(exp.model, workdir, step))
     name = "eval.json" if step == steps[-1] else f"eval-{step}.json"
     result = saved.evaluation_result(config, workdir, step, evaluation)

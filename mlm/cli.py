@@ -39,7 +39,7 @@ def parse_with_config(parser: Parser, argv: Sequence[str]) -> tuple[argparse.Nam
     parser.add_argument("--config", required=True, help="config file, such as configs/default.py")
     parser.epilog = "--config.SECTION.FIELD=VALUE changes a field of the config"
     args, rest = parser.parse_known_args(argv)
-    overrides = _overrides(rest)
+    overrides = config_overrides(rest)
     config = load_config(args.config)
     apply_overrides(config, overrides)
     validate(config)
@@ -89,7 +89,8 @@ def _report(message: str, exit_code: int, verbose: bool) -> int:
     return exit_code
 
 
-def _overrides(rest: Sequence[str]) -> dict[str, str]:
+def config_overrides(rest: Sequence[str]) -> dict[str, str]:
+    """The fields of `--config.x.y=VALUE`; raises ConfigError for anything else."""
     overrides, problems = {}, []
     for argument in rest:
         name, equals, value = argument.partition("=")

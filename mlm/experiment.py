@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mlm import models
+from mlm import models, saved
 from mlm.config import STANDARD_RATE, duration, flat, mask_slots, model_fields
 from mlm.data import Rows, locate, read_rows, token_counts
 from mlm.errors import ConfigError
@@ -104,6 +104,8 @@ def build(
     frozen = frozen_paths(models.create_abstract(model)[1], config.train.freeze)
     weights = _Weights(model, start.params, frozen)
     run = _make_run(config, text.tokenizer, rows, weights, apply, evaluate, mesh)
+    keep = functools.partial(saved.keep_origin, start=start, text=text, rows=rows)
+    run = dataclasses.replace(run, keep=keep)
     return Experiment(start, text, rows, held_out, model, apply, fill, frozen, mesh, run)
 
 

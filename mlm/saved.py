@@ -22,6 +22,16 @@ from mlm.training.workdir import read_json, saved_steps, write_json
 WAY_OUT = "; put the file back, or choose another --workdir"
 
 
+def keep_origin(workdir: Path, *, start: Start, text: PreparedText, rows: Rows) -> None:
+    """Stores with the run what it is made from, or compares it with what is stored.
+
+    Raises:
+      CheckpointError: the run began with another tokenizer or another text.
+    """
+    keep_start(workdir, start)
+    keep_text(workdir, text, rows)
+
+
 def keep_start(workdir: Path, start: Start) -> None:
     """Stores where the weights of a run that begins are from: init.json."""
     if saved_steps(workdir / "checkpoints"):

@@ -37,7 +37,7 @@ def first(tiny, tmp_path_factory):
     params = jax.tree.map(lambda leaf: leaf + 0.1, exp.run.init_state().params)  # no zero biases
     with checkpoints_in(workdir / "checkpoints") as checkpoints:
         state = exp.run.init_state()._replace(params=params)
-        saved.keep_text(workdir, exp.text)
+        exp.run.keep(workdir)
         checkpoints.save(12, state, interval={}, loss=None)
     write_json(workdir / "config.json", exp.run.config)
     return workdir
@@ -101,7 +101,7 @@ def test_training_helps_and_both_evaluations_are_kept(adapted):
 def test_what_a_run_started_from_is_written_down(adapted, first):
     workdir, _ = adapted
     began, config = read(workdir, "init.json"), read(workdir, "config.json")
-    assert began["place"] == str(first) and began["kind"] == "mlm" and len(began["digest"]) == 64
+    assert began["place"] == str(first) and began["kind"] == "run" and len(began["digest"]) == 64
     assert config["model.init_from"] == str(first) and config["model.width"] == 16
     sizes = {f"model.{name}" for name in ARCHITECTURE}
     stored = read(first, "config.json")

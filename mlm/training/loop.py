@@ -35,6 +35,8 @@ class Run:
       keep_last, keep_best: checkpoints that stay.
       tensorboard: whether event files are written beside metrics.jsonl.
       config: all settings by dotted name, kept in the workdir as config.json.
+      keep: called with the locked workdir before training: keeps there what the run is made from,
+        or refuses to continue on something else.
     """
 
     init_state: Callable[[], TrainState]
@@ -52,6 +54,7 @@ class Run:
     keep_best: int = 0
     tensorboard: bool = False
     config: Mapping[str, object] = dataclasses.field(default_factory=dict)
+    keep: Callable[[Path], None] = lambda workdir: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,12 +75,14 @@ def train(run: Run, workdir: str | Path) -> Outcome:
 
     Raises:
       ConfigError: `workdir` holds a run with another config.
+      CheckpointError: it began with another text.
       NonFiniteError: loss or gradient is not finite; the last good checkpoint is named.
       WorkdirLockedError: another process trains in `workdir`.
       CheckpointError, OutputError: from reading and writing checkpoints and metrics.
     """
     with locked_workdir(workdir) as workdir:
         check_config(workdir, run.config)
+        run.keep(workdir)
         write_json(workdir / "config.json", run.config)
         return train_in(workdir, run)
 

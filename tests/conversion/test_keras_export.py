@@ -121,10 +121,10 @@ def test_an_empty_folder_is_filled_and_a_full_one_is_not(tmp_path, params):
     folder.mkdir(parents=True)
     save(folder, CONFIG, params)
     before = {name: (folder / name).read_bytes() for name in files(folder)}
-    with pytest.raises(OutputError, match="out is there already and not empty; choose another"):
+    with pytest.raises(OutputError, match="out exists already; choose a new folder"):
         save(folder, CONFIG, params)
     assert {name: (folder / name).read_bytes() for name in files(folder)} == before
-    with pytest.raises(OutputError, match="config.json is there already"):
+    with pytest.raises(OutputError, match="config.json exists already"):
         save(folder / "config.json", CONFIG, params)
 
 

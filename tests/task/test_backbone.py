@@ -8,6 +8,7 @@ from flax import nnx
 from small_model import CONFIG, FEATURES
 
 from mlm import DistilBertBackbone, models
+from mlm.conversion import save_own
 from mlm.task.backbone import seed_keys
 
 BATCH = {name: FEATURES[name] for name in ("token_ids", "padding_mask")}

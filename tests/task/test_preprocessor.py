@@ -9,11 +9,12 @@ import pytest
 from small_model import CONFIG, TEXTS, TOKENIZER
 
 from mlm import DistilBertMaskedLMPreprocessor, models
+from mlm.conversion import save_own
 from mlm.errors import CheckpointError, DataError
 from mlm.task.preprocessor import read_settings
 from mlm.text import load_tokenizer
 
-RECORDED = Path(__file__).parent / "parity/kerashub_distilbert_tiny"
+RECORDED = Path(__file__).parents[1] / "parity/kerashub_distilbert_tiny"
 CASES = {
     case["name"]: case for case in json.loads((RECORDED / "preprocessor_cases.json").read_text())
 }
