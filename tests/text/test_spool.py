@@ -111,7 +111,11 @@ def test_a_function_that_is_not_there_or_fails(module):
 
 @pytest.mark.parametrize(
     "number, content",
-    enumerate(["def documents(:", "raise RuntimeError('two\\nlines')", "import sys; sys.exit(3)"]),
+    [
+        (0, "def documents(:"),
+        (1, "raise RuntimeError('two\\nlines')"),
+        (2, "import sys; sys.exit(3)"),
+    ],
 )
 def test_a_module_that_cannot_be_imported(number, content, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
