@@ -17,13 +17,14 @@ from pathlib import Path
 
 import numpy as np
 
-from mlm.preparing.documents import utf8_size
-from mlm.preparing.encode import encode
-from mlm.text import read_corpus, train_tokenizer
-from mlm.text.reading import Reading
+ROOT = Path(__file__).parent.parent
+sys.path.insert(0, str(ROOT))
+
+from mlm.preparing.documents import utf8_size  # noqa: E402
+from mlm.preparing.encode import encode  # noqa: E402
+from mlm.text import Reading, read_corpus, train_tokenizer  # noqa: E402
 
 CALL = 1000  # documents in a call of the library
-ROOT = Path(__file__).parent.parent
 
 
 def main() -> None:
@@ -31,20 +32,21 @@ def main() -> None:
     parser.add_argument("--text", default="builtin:python_docs", help="as in data.corpus")
     parser.add_argument("--field", default="text", help="of .jsonl")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--sample", type=int, default=32, help="megabytes that are timed")
     parser.add_argument("--megabytes", type=int, default=0, help="of the large file; 0: none")
     parser.add_argument("--folder", type=Path, default=Path(tempfile.gettempdir()))
     args = parser.parse_args()
     documents = read_corpus(args.text, Reading(field=args.field)).documents
-    compare_speed(documents, args.rounds)
+    compare_speed(documents, args.rounds, args.sample * 1_000_000)
     if args.megabytes:
         prepare_large(documents, args.megabytes, args.folder)
 
 
-def compare_speed(documents: tuple[str, ...], rounds: int) -> None:
+def compare_speed(documents: tuple[str, ...], rounds: int, sample: int) -> None:
     """Prints MB/s of the library and of our streaming, in turn, and the median ratio."""
     tokenizer = train_tokenizer(documents, vocabulary_size=8192, lowercase=True)
     size = sum(map(utf8_size, documents))
-    texts = list(documents) * max(1, 32_000_000 // size)
+    texts = list(documents) * max(1, sample // size)
     size = sum(map(utf8_size, texts)) / 1e6
 
     def library():

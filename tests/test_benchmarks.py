@@ -7,6 +7,15 @@ from pathlib import Path
 ROOT = Path(__file__).parent.parent
 
 
+def test_preparing_beside_the_library(corpus_file):
+    command = [sys.executable, "benchmarks/preparing.py", f"--text={corpus_file}"]
+    run = subprocess.run(
+        [*command, "--rounds=1", "--sample=1"], cwd=ROOT, capture_output=True, text=True
+    )
+    assert run.returncode == 0, run.stderr
+    assert "ours / library, median of 1: " in run.stdout
+
+
 def test_masking_alone_runs_without_the_peers():
     command = [sys.executable, "benchmarks/masking.py", "--ours", "--rounds=1", "--shapes=2x16"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
