@@ -4,6 +4,7 @@ import re
 import shlex
 from pathlib import Path
 
+import jax
 import pytest
 
 import train as train_script
@@ -24,6 +25,14 @@ FIELD = r"--config\.([\w.]+)="
 # In tables fields are named without the flag: `data.rows=blocks`.
 TABLE_FIELD = r"`((?:data|masking|model|optimizer|train|log|checkpoint|eval)\.[\w.]+)(?:=[^`]*)?`"
 FILES = (".py", ".json", ".jsonl", ".safetensors", ".h5")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiles():
+    """Nothing here depends on how fast the compiled code is, and it takes a third less time."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")
