@@ -23,7 +23,7 @@ def fill_lines(
       ConfigError: a text has no [MASK] or is too long for the model; none is filled then.
       CheckpointError, DataError: the model or its tokenizer cannot be loaded.
     """
-    found = load_pretrained(model, key=jax.random.key(0), say=_aside)
+    found = load_pretrained(model, key=jax.random.key(0), cast=True, say=_aside)
     limit, tokenizer = found.config.max_length, need_tokenizer(found)
     longest = max(len(check_prompt(tokenizer, text, limit)) for text in texts)
     apply = functools.partial(models.apply, models.create_abstract(found.config)[0])
