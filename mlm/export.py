@@ -76,7 +76,8 @@ def _write_huggingface(
     )
     tokenizer.save(folder / "tokenizer.json")
     settings = {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS} | {
-        "model_max_length": source.config.max_length
+        "model_max_length": source.config.max_length,
+        "model_input_names": ["input_ids", "attention_mask"],  # DistilBERT takes no token types
     }
     facts, pieces = wordpiece_facts(tokenizer), pieces_by_id(tokenizer)
     if facts is None or any(set(piece) & set("\r\n") for piece in pieces):

@@ -32,8 +32,8 @@ def model_card(source: Pretrained, *, command: str = "", notes: Sequence[str] = 
         HEADER,
         "# A masked language model",
         "",
-        f"It fills in [MASK]. DistilBERT's architecture: {config.layers} layers of width "
-        f"{config.width}, {config.heads} heads, {count:,} parameters, a vocabulary of "
+        f"It fills in [MASK]. DistilBERT's architecture (layers {config.layers}, width "
+        f"{config.width}, heads {config.heads}), {count:,} parameters, a vocabulary of "
         f"{config.vocabulary_size:,}, texts of up to {config.max_length} tokens.",
         "",
         f"Made from {_origin(source)}" + (f" by `{command}`." if command else "."),
