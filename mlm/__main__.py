@@ -198,7 +198,7 @@ def convert(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--allow_epsilon_change",
         action="store_true",
-        help="accept the epsilon that is fixed in the format; logits change by about 2e-4",
+        help="accept the epsilon that is fixed in the format; logits change a little",
     )
     args = parser.parse_args(argv)
 
