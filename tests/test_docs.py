@@ -1,4 +1,4 @@
-"""The pages in docs/: what is ours in them runs, prints what stands there, and names real fields."""
+"""The pages in docs/: what is ours in them runs, prints what it says, and names real fields."""
 
 import re
 import shlex

@@ -36,8 +36,8 @@ def unknown_warning(counts: np.ndarray, tokenizer: Tokenizer) -> str:
     if share <= UNKNOWN_WARNING:
         return ""
     return (
-        f"warning: {share:.1%} of the tokens are [UNK]; train a tokenizer on the text, or add words "
-        "to a given one with data.new_tokens"
+        f"warning: {share:.1%} of the tokens are [UNK]; train a tokenizer on the text, or add "
+        "words to a given one with data.new_tokens"
     )
 
 
