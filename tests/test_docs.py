@@ -29,9 +29,11 @@ FILES = (".py", ".json", ".jsonl", ".safetensors", ".h5")
 
 @pytest.fixture(scope="module", autouse=True)
 def quick_compiles():
-    """Nothing here depends on how fast the compiled code is, and it takes a third less time."""
+    """One device and slow code, which compile sooner; nothing here depends on either."""
     jax.config.update("jax_disable_most_optimizations", True)
-    yield
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "device_count", lambda: 1)
+        yield
     jax.config.update("jax_disable_most_optimizations", False)
 
 
