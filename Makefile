@@ -4,7 +4,7 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 CACHE := $(CURDIR)/.cache
 
-.PHONY: help setup train test lint format picture bench-peers clean
+.PHONY: help setup train test lint format picture bench-peers test-peers clean
 
 help:
 	@echo "make train    train, evaluate and try a small model (configs/quickstart.py), under 3 minutes"
@@ -13,6 +13,7 @@ help:
 	@echo "make setup    make $(VENV) from requirements.txt, nothing else"
 	@echo "make picture  draw docs/quickstart.svg from runs/quickstart"
 	@echo "make bench-peers  make $(PEERS) with what benchmarks/masking.py compares with, 8 GB"
+	@echo "make test-peers   run tests/peers against transformers and KerasHub themselves, in $(PEERS)"
 	@echo "make clean    remove $(VENV), $(PEERS) and caches; runs/ stays"
 
 setup: $(VENV)/.ready
@@ -37,6 +38,10 @@ picture: $(VENV)/.ready-dev
 
 bench-peers: $(PEERS)/.ready
 	@echo "now run: $(PEERS)/bin/python benchmarks/masking.py"
+
+# A process per file: torch and TensorFlow do not meet.
+test-peers: $(PEERS)/.ready
+	JAX_PLATFORMS=cpu $(PEERS)/bin/python -m pytest -n 2 -rs tests/peers
 
 $(VENV)/bin/python $(PEERS)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \

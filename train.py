@@ -3,6 +3,8 @@
 The same command continues a run that was stopped or killed, and says so when it is complete.
 """
 
+import shlex
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -54,7 +56,7 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
         exp.run.keep(workdir)
         print_experiment(console, exp)
         console.print(f"workdir {workdir}")
-        write_json(workdir / "environment.json", environment())
+        write_json(workdir / "environment.json", environment() | {"command": _command()})
         write_json(workdir / "config.json", exp.run.config)
         outcome = train_in(workdir, exp.run)
         if outcome.exit_code:
@@ -67,6 +69,10 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
         print_fills(console, exp.fill, outcome.state.params, config.eval.fill)
         console.print(f"the run lies in {workdir}: eval.json, metrics.jsonl, checkpoints/")
         return 0
+
+
+def _command() -> str:
+    return shlex.join(["python", *sys.argv])
 
 
 def _with_saved_sizes(config: ConfigDict, workdir: Path) -> ConfigDict:

@@ -1,5 +1,6 @@
 """`python -m mlm COMMAND`: the commands beside train.py and eval.py."""
 
+import shlex
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -170,7 +171,7 @@ def fill_mask(argv: Sequence[str]) -> None:
     args = parser.parse_args(argv)
     if args.top_k < 1:
         raise ConfigError(f"--top_k is {args.top_k}; give the number of candidates, 1 or more")
-    texts = args.texts or [line.strip() for line in sys.stdin if line.strip()]
+    texts = args.texts or _lines_of_standard_input()
     if not texts:
         raise ConfigError("no text with [MASK] is given, as an argument or on standard input")
 
@@ -178,6 +179,13 @@ def fill_mask(argv: Sequence[str]) -> None:
 
     for line in fill_lines(args.model, texts, top_k=args.top_k, as_json=args.json):
         print(line)
+
+
+def _lines_of_standard_input() -> list[str]:
+    try:
+        return [line.strip() for line in sys.stdin if line.strip()]
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"standard input is not UTF-8 ({error}); convert it first") from error
 
 
 def convert(argv: Sequence[str]) -> None:
@@ -190,20 +198,23 @@ def convert(argv: Sequence[str]) -> None:
     parser.add_argument(
         "--allow_epsilon_change",
         action="store_true",
-        help="accept the epsilon that is fixed in the format; logits change by about 2e-4",
+        help="accept the epsilon that is fixed in the format; logits change a little",
     )
     args = parser.parse_args(argv)
+
+    import jax
 
     from mlm.export import export
     from mlm.pretrained import load_pretrained
 
-    source = load_pretrained(args.source, cast=args.cast)
+    # The key is for the head of an encoder that comes alone; a note says that it is random.
+    source = load_pretrained(args.source, key=jax.random.key(0), cast=args.cast)
     notes = export(
         source,
         args.folder,
         to=args.to,
         allow_epsilon_change=args.allow_epsilon_change,
-        command=" ".join(["python -m mlm convert", *argv]),
+        command=shlex.join(["python", "-m", "mlm", "convert", *argv]),
     )
     print(*notes, f"{args.folder}: {args.to}, from a {source.kind} folder", sep="\n")
 

@@ -13,9 +13,18 @@ from mlm.errors import CheckpointError
 from mlm.model_card import model_card
 from mlm.pretrained import Pretrained, need_tokenizer
 from mlm.text import Tokenizer
+from mlm.text.keras_tokenizer import keras_settings
 from mlm.text.tokenizer import SPECIAL_TOKENS
 
 FORMATS = ("huggingface", "keras", "mlm")
+# BERT's WordPiece as transformers builds it from a vocab.txt, with what that leaves open.
+BERT_MODEL = {
+    "type": "WordPiece",
+    "unk_token": "[UNK]",
+    "continuing_subword_prefix": "##",
+    "max_input_chars_per_word": 100,
+}
+BERT_NORMALIZER = {"type": "BertNormalizer", "clean_text": True}
 
 
 def export(
@@ -41,6 +50,7 @@ def export(
     """
     if to not in FORMATS:
         raise ValueError(f"to is {to!r}; choose one of {', '.join(FORMATS)}")
+    need_tokenizer(source)
     with new_folder(Path(directory)) as folder:
         if to == "huggingface":
             notes = _write_huggingface(folder, source, allow_epsilon_change, command)
@@ -49,14 +59,14 @@ def export(
         else:
             notes = ()
             conversion.save_own(folder, source.config, source.params)
-            need_tokenizer(source).save(folder / "tokenizer.json")
+            source.tokenizer.save(folder / "tokenizer.json")
     return notes
 
 
 def _write_huggingface(
     folder: Path, source: Pretrained, allow: bool, command: str
 ) -> tuple[str, ...]:
-    tokenizer = need_tokenizer(source)
+    tokenizer = source.tokenizer
     notes = conversion.save_huggingface(
         folder,
         source.config,
@@ -65,51 +75,68 @@ def _write_huggingface(
         allow_epsilon_change=allow,
     )
     tokenizer.save(folder / "tokenizer.json")
-    facts = wordpiece_facts(tokenizer)
     settings = {f"{token[1:-1].lower()}_token": token for token in SPECIAL_TOKENS} | {
-        "model_max_length": source.config.max_length
+        "model_max_length": source.config.max_length,
+        "model_input_names": ["input_ids", "attention_mask"],  # DistilBERT takes no token types
     }
-    if facts is None:
+    facts, pieces = wordpiece_facts(tokenizer), pieces_by_id(tokenizer)
+    if facts is None or any(set(piece) & set("\r\n") for piece in pieces):
         settings["tokenizer_class"] = "PreTrainedTokenizerFast"
+        notes += ("The tokenizer is not BERT's, so it is in tokenizer.json alone: no vocab.txt.",)
     else:
         settings |= {"tokenizer_class": "DistilBertTokenizer", **facts}
-        vocabulary = "".join(f"{piece}\n" for piece in pieces_by_id(tokenizer))
-        (folder / "vocab.txt").write_text(vocabulary, encoding="utf-8")
-    text = json.dumps(settings, indent=2, sort_keys=True) + "\n"
-    (folder / "tokenizer_config.json").write_text(text)
-    card = model_card(source, command=command, notes=notes)
-    (folder / "README.md").write_text(card, encoding="utf-8")
+        _write(folder / "vocab.txt", "".join(f"{piece}\n" for piece in pieces))
+    _write(folder / "tokenizer_config.json", json.dumps(settings, indent=2, sort_keys=True) + "\n")
+    _write(folder / "README.md", model_card(source, command=command, notes=notes))
     return notes
 
 
+def _write(path: Path, text: str) -> None:
+    path.write_text(text, encoding="utf-8", newline="\n")
+
+
 def _write_keras(folder: Path, source: Pretrained, allow: bool) -> tuple[str, ...]:
-    tokenizer = need_tokenizer(source)
-    facts = wordpiece_facts(tokenizer)
-    if facts is None:
+    settings, notes = _keras_tokenizer(source)
+    return notes + conversion.save_keras_preset(
+        folder,
+        source.config,
+        source.params,
+        tokenizer_vocabulary=pieces_by_id(source.tokenizer),
+        sequence_length=source.config.max_length,
+        allow_epsilon_change=allow,
+        **settings,
+    )
+
+
+def _keras_tokenizer(source: Pretrained) -> tuple[dict[str, bool], tuple[str, ...]]:
+    """What KerasHub's tokenizer is told, and a note where it reads some texts otherwise."""
+    if settings := keras_settings(source.tokenizer):
+        return settings, ()
+    facts = wordpiece_facts(source.tokenizer)
+    if facts is None or not facts["tokenize_chinese_chars"]:
         raise CheckpointError(
             f"the tokenizer in {source.folder} is not BERT's WordPiece, and KerasHub's DistilBERT "
             "has no other; export to huggingface or mlm"
         )
-    lowercase = facts["do_lower_case"]
-    strip = facts["strip_accents"]
-    return conversion.save_keras_preset(
-        folder,
-        source.config,
-        source.params,
-        tokenizer_vocabulary=pieces_by_id(tokenizer),
-        lowercase=lowercase,
-        strip_accents=lowercase if strip is None else strip,
-        sequence_length=source.config.max_length,
-        allow_epsilon_change=allow,
+    lowercase, strip = facts["do_lower_case"], facts["strip_accents"]
+    note = (
+        "KerasHub's tokenizer cuts rare text otherwise than BERT's: no-break spaces, control "
+        "characters and words of more than 100 bytes."
     )
+    strip = lowercase if strip is None else strip
+    return {"lowercase": lowercase, "strip_accents": strip}, (note,)
 
 
 def wordpiece_facts(tokenizer: Tokenizer) -> dict[str, bool | None] | None:
     """What `tokenizer_config.json` says of BERT's normalisation; None for another tokenizer."""
     state = json.loads(tokenizer.backend.to_str())
-    normalizer, splitter = state["normalizer"] or {}, state["pre_tokenizer"] or {}
-    kinds = (state["model"]["type"], normalizer.get("type"), splitter.get("type"))
-    if kinds != ("WordPiece", "BertNormalizer", "BertPreTokenizer"):
+    model, normalizer = state["model"], state["normalizer"] or {}
+    splitter = state["pre_tokenizer"] or {}
+    if (
+        splitter.get("type") != "BertPreTokenizer"
+        or {name: model.get(name) for name in BERT_MODEL} != BERT_MODEL
+        or {name: normalizer.get(name) for name in BERT_NORMALIZER} != BERT_NORMALIZER
+    ):
         return None
     return {
         "do_lower_case": normalizer["lowercase"],

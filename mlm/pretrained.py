@@ -16,10 +16,11 @@ from mlm.config import from_flat, model_fields
 from mlm.conversion.builtin import PRESETS, download, repository_of
 from mlm.conversion.huggingface_settings import read_settings
 from mlm.conversion.keras_preset import read_keras_config
+from mlm.conversion.loaded import read_json, shown
 from mlm.conversion.own_folder import read_own_config
 from mlm.errors import CheckpointError
 from mlm.text import Tokenizer, load_tokenizer
-from mlm.training.workdir import read_json, saved_steps
+from mlm.training.workdir import saved_steps
 
 READERS = {
     "huggingface": conversion.load_huggingface,
@@ -31,6 +32,8 @@ CONFIG_READERS = {
     "keras": lambda folder: read_keras_config(folder / "config.json")[0],
     "mlm": read_own_config,
 }
+# The entry of a config.json by which each kind is known; the first that is there decides.
+MARKS = {"model_type": "huggingface", "registered_name": "keras", "mlm_version": "mlm"}
 TOKENIZERS = ("tokenizer.json", "vocab.txt", "assets/tokenizer/vocabulary.txt")
 
 
@@ -39,13 +42,15 @@ class Pretrained:
     """A model that was found, its tokenizer, and what happened on the way.
 
     Attributes:
-      kind: 'huggingface', 'keras', 'mlm' (a preset of ours) or 'run' (a workdir).
+      kind: 'huggingface', 'keras', 'mlm' (a preset of ours), 'run' (a workdir), or 'builtin' (the
+        sizes of a built-in name, without any file).
       folder: where its files lie.
       revision: the commit of a download, the step of a run, else None.
       config: the architecture.
       params: nested dict, float32 NumPy.
       tokenizer: the one it was trained with; None where the folder holds none.
       notes: a sentence for each thing that was dropped, or is random because it was not there.
+      place: what was asked for.
     """
 
     kind: str
@@ -55,6 +60,7 @@ class Pretrained:
     params: dict
     tokenizer: Tokenizer | None
     notes: tuple[str, ...] = ()
+    place: str = ""
 
 
 def load_pretrained(
@@ -69,8 +75,8 @@ def load_pretrained(
     """The model at `place`: a name of `PRESETS`, `hf://org/name[@revision]`, or a folder.
 
     Args:
-      load_weights: False for random weights from `key`; nothing but config and tokenizer is read,
-        and of a built-in name with `local_files_only` nothing at all.
+      load_weights: False for random weights from `key`; nothing but config and tokenizer is read.
+        With `local_files_only` a built-in name then needs no file: its sizes are known.
       key: for weights that a checkpoint lacks, such as the head of a bare encoder.
       cast: whether weights that are not float32 may be turned into it.
       local_files_only: never ask the network.
@@ -81,28 +87,23 @@ def load_pretrained(
       DataError: its tokenizer cannot be used.
     """
     place = str(place)
-    found = repository_of(place)
-    if found is None:
-        folder, revision = Path(place), None
-    elif place in PRESETS and not load_weights and local_files_only:
-        folder, revision = Path(place), None  # its sizes are known without any file
-    else:
-        folder, revision = download(*found, weights=load_weights, local_files_only=local_files_only)
-        say(f"{place}: {found[0]} at {revision}")
-    if place in PRESETS and not folder.exists():
-        return Pretrained("builtin", folder, None, *_random(PRESETS[place].config, key), None)
+    folder, revision = _fetch(place, load_weights, local_files_only, say)
+    if folder is None:
+        config, params = _random(PRESETS[place].config, key)
+        return Pretrained("builtin", Path(place), None, config, params, None, place=place)
     kind = kind_of(folder)
     if kind == "run":
-        return _load_run(folder, load_weights, key)
+        return _load_run(folder, load_weights, key, place)
     if load_weights:
         loaded = READERS[kind](folder, key=key, cast=cast)
     else:
         loaded = conversion.Loaded(*_random(CONFIG_READERS[kind](folder), key))
-    for note in loaded.notes:
-        say(f"{place}: {note}")
     tokenizer = load_tokenizer(folder) if _has_tokenizer(folder) else None
     _check_vocabulary(tokenizer, loaded.config, folder)
-    return Pretrained(kind, folder, revision, loaded.config, loaded.params, tokenizer, loaded.notes)
+    for note in loaded.notes:
+        say(f"{place}: {note}")
+    found = (loaded.config, loaded.params, tokenizer, loaded.notes, place)
+    return Pretrained(kind, folder, revision, *found)
 
 
 def need_tokenizer(found: Pretrained) -> Tokenizer:
@@ -117,23 +118,42 @@ def need_tokenizer(found: Pretrained) -> Tokenizer:
 
 def kind_of(folder: Path) -> str:
     """What a folder holds, by its files; raises CheckpointError where that is no model."""
-    if folder.parent.name == "checkpoints" and folder.name.isdigit():
+    file = folder / "config.json"
+    config = read_json(file) if file.is_file() else {}
+    for mark, kind in MARKS.items():
+        if mark in config:
+            return kind
+    if _is_checkpoint(folder) or (folder / "checkpoints").is_dir():
         return "run"
-    if (folder / "checkpoints").is_dir() and (folder / "config.json").is_file():
-        return "run"
-    config = read_json(folder / "config.json") if folder.is_dir() else None
-    if config is not None:
-        for field, kind in (
-            ("model_type", "huggingface"),
-            ("registered_name", "keras"),
-            ("mlm_version", "mlm"),
-        ):
-            if field in config:
-                return kind
+    found = "a config.json without" if config else "no config.json with"
     raise CheckpointError(
-        f"{folder} holds no model: no config.json of a Hugging Face directory, a KerasHub preset "
-        "or ours, and no checkpoints of a run; correct the path"
+        f"{folder} holds no model: {found} the model_type of Hugging Face, the registered_name of "
+        "a KerasHub preset or the mlm_version of ours, and no checkpoints of a run; correct the "
+        "path"
     )
+
+
+def _fetch(
+    place: str, load_weights: bool, local_files_only: bool, say: Callable[[str], None]
+) -> tuple[Path | None, str | None]:
+    """The folder and the commit of a place; no folder where a built-in name needs none."""
+    repository = repository_of(place)
+    if repository is None:
+        return Path(place), None
+    try:
+        files = {"weights": load_weights, "local_files_only": local_files_only}
+        folder, revision = download(*repository, **files)
+    except CheckpointError:
+        if place in PRESETS and local_files_only and not load_weights:
+            return None, None
+        raise
+    say(f"{place}: {repository[0]} at {revision}")
+    return folder, revision
+
+
+def _is_checkpoint(folder: Path) -> bool:
+    folder = folder.absolute()
+    return folder.parent.name == "checkpoints" and folder.name.isdecimal()
 
 
 def _random(config: models.DistilBertConfig, key: jax.Array | None):
@@ -142,25 +162,32 @@ def _random(config: models.DistilBertConfig, key: jax.Array | None):
     return config, jax.tree.map(np.asarray, models.create(config, key)[1])
 
 
-def _load_run(folder: Path, load_weights: bool, key: jax.Array | None) -> Pretrained:
+def _load_run(folder: Path, load_weights: bool, key: jax.Array | None, place: str) -> Pretrained:
     """A workdir at its newest checkpoint, or one checkpoint of it."""
-    workdir, step = (folder, None)
-    if folder.parent.name == "checkpoints":
-        workdir, step = folder.parent.parent, int(folder.name)
+    one = _is_checkpoint(folder)
+    workdir = folder.absolute().parent.parent if one else folder
     steps = saved_steps(workdir / "checkpoints")
-    if step is None and not steps or step is not None and step not in steps:
-        raise CheckpointError(f"{folder} holds no checkpoint; train one with train.py")
-    step = steps[-1] if step is None else step
-    fields = read_json(workdir / "config.json")
-    if fields is None:
-        raise CheckpointError(f"{workdir / 'config.json'} cannot be read; put it back")
+    step = int(folder.absolute().name) if one else max(steps, default=None)
+    if step not in steps:
+        raise CheckpointError(f"{folder} holds no checkpoint; name another, or train with train.py")
     tokenizer = saved.saved_tokenizer(workdir)
-    config = models.DistilBertConfig(tokenizer.vocabulary_size, **model_fields(from_flat(fields)))
+    config = _run_config(workdir, tokenizer)
     if load_weights:
         params = jax.tree.map(np.asarray, saved.restore_params(config, workdir, step))
     else:
         params = _random(config, key)[1]
-    return Pretrained("run", workdir, str(step), config, params, tokenizer)
+    return Pretrained("run", workdir, str(step), config, params, tokenizer, place=place)
+
+
+def _run_config(workdir: Path, tokenizer: Tokenizer) -> models.DistilBertConfig:
+    fields = read_json(workdir / "config.json")
+    try:
+        return models.DistilBertConfig(tokenizer.vocabulary_size, **model_fields(from_flat(fields)))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{workdir / 'config.json'} does not describe a model that we have "
+            f"({shown(str(error))}); put the file of this run back"
+        ) from error
 
 
 def _has_tokenizer(folder: Path) -> bool:

@@ -64,6 +64,29 @@ def tiny(corpus_file, tmp_path_factory) -> dict[str, object]:
     }
 
 
+@pytest.fixture(scope="session")
+def saved_run(tiny, tmp_path_factory) -> Path:
+    """The workdir of a run at step 12; it compiles no step, so nothing is learnt. Do not write."""
+    import jax
+
+    from mlm import experiment
+    from mlm.config import apply_overrides, load_config
+    from mlm.training.checkpoint import checkpoints_in
+    from mlm.training.workdir import write_json
+
+    config = load_config("configs/default.py")
+    apply_overrides(config, tiny)
+    workdir = tmp_path_factory.mktemp("saved_run")
+    exp = experiment.build(config, say=str)
+    params = jax.tree.map(lambda leaf: leaf + 0.1, exp.run.init_state().params)  # no zero biases
+    with checkpoints_in(workdir / "checkpoints") as checkpoints:
+        state = exp.run.init_state()._replace(params=params)
+        exp.run.keep(workdir)
+        checkpoints.save(12, state, interval={}, loss=None)
+    write_json(workdir / "config.json", exp.run.config)
+    return workdir
+
+
 @pytest.fixture
 def full_disk():
     """`with full_disk(size)`: no file of this process can grow beyond `size` bytes."""

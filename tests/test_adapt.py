@@ -13,10 +13,8 @@ from mlm.config import ARCHITECTURE, apply_overrides, from_flat, load_config
 from mlm.errors import ConfigError
 from mlm.rules import validate
 from mlm.text import load_tokenizer
-from mlm.training.checkpoint import checkpoints_in
 from mlm.training.freezing import leaf_paths
 from mlm.training.metrics import read_metrics
-from mlm.training.workdir import write_json
 
 NEW = ("catfish", "birdhouse")
 FREEZE = ("backbone/layers/.*", ".*/position")
@@ -30,17 +28,9 @@ def make_config(fields):
 
 
 @pytest.fixture(scope="module")
-def first(tiny, tmp_path_factory):
-    """The workdir of a run to start from, at step 12; it compiles no step, so nothing is learnt."""
-    workdir = tmp_path_factory.mktemp("first")
-    exp = experiment.build(make_config(tiny), say=str)
-    params = jax.tree.map(lambda leaf: leaf + 0.1, exp.run.init_state().params)  # no zero biases
-    with checkpoints_in(workdir / "checkpoints") as checkpoints:
-        state = exp.run.init_state()._replace(params=params)
-        exp.run.keep(workdir)
-        checkpoints.save(12, state, interval={}, loss=None)
-    write_json(workdir / "config.json", exp.run.config)
-    return workdir
+def first(saved_run):
+    """The workdir of a run to start from, at step 12."""
+    return saved_run
 
 
 @pytest.fixture(scope="module")

@@ -1,6 +1,9 @@
-"""`python -m mlm tokenizer`: what it prints, and one line for whatever is wrong."""
+"""`python -m mlm tokenizer` and `convert`: what they print, and one line for what is wrong."""
 
+import json
+import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -9,6 +12,7 @@ from mlm.cli import run_command
 from mlm.errors import ConfigError
 from mlm.text import load_tokenizer
 
+CHECKPOINT = Path(__file__).parent / "parity" / "hf_distilbert_tiny"
 PIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] the The cat ##s dog é e".split()
 
 
@@ -28,8 +32,8 @@ def configured(tiny):
 def refused(monkeypatch, capsys):
     """`refused(exit code, words, *arguments)` checks the one line of a command that fails."""
 
-    def check(exit_code, words, *arguments):
-        monkeypatch.setattr(sys, "argv", ["mlm", "tokenizer", *map(str, arguments)])
+    def check(exit_code, words, *arguments, command="tokenizer"):
+        monkeypatch.setattr(sys, "argv", ["mlm", command, *map(str, arguments)])
         assert run_command(main) == exit_code
         [line] = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and words in line, line
@@ -165,3 +169,62 @@ def test_actions(refused, capsys):
     assert "{train,show,compare}" in capsys.readouterr().out
     with pytest.raises(ConfigError, match="tokenizer .train, show or compare"):
         main(["tokeniser"])
+
+
+# ---- convert -------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("to, mark", [("huggingface", "model_type"), ("mlm", "mlm_version")])
+def test_convert(tmp_path, capsys, to, mark):
+    out = tmp_path / "a folder"
+    main(["convert", str(CHECKPOINT), str(out), f"--to={to}"])
+    assert capsys.readouterr().out == f"{out}: {to}, from a huggingface folder\n"
+    assert mark in json.loads((out / "config.json").read_text())
+    if to == "huggingface":  # the command can be copied from the card
+        command = f"python -m mlm convert {CHECKPOINT} '{out}' --to=huggingface"
+        assert f"`{command}`" in (out / "README.md").read_text()
+
+
+def test_convert_says_what_is_different(tmp_path, capsys):
+    folder, out = tmp_path / "encoder", tmp_path / "out"
+    shutil.copytree(CHECKPOINT.parent / "kerashub_distilbert_tiny", folder)
+    (folder / "task.weights.h5").unlink()
+    main(["convert", str(folder), str(out), "--to=huggingface", "--allow_epsilon_change"])
+    lines = capsys.readouterr().out.splitlines()
+    assert any(line.startswith(f"{folder}: The head is fresh") for line in lines)
+    assert any("head_epsilon=1e-05" in line for line in lines)
+    assert lines[-1] == f"{out}: huggingface, from a keras folder"
+    assert "The head is fresh" in (out / "README.md").read_text()
+    main(["convert", str(CHECKPOINT), str(tmp_path / "k"), "--to=keras", "--allow_epsilon_change"])
+    cut, epsilon, last = capsys.readouterr().out.splitlines()
+    assert "logits differ a little" in epsilon and last.endswith("keras, from a huggingface folder")
+
+
+def test_convert_refuses(tmp_path, refused, full_disk):
+    def convert(exit_code, words, *arguments):
+        refused(exit_code, words, *arguments, command="convert")
+        assert not [path for path in tmp_path.iterdir() if path.name not in ("bad", "full")]
+
+    out = tmp_path / "out"
+    convert(2, "required: source, folder, --to")
+    convert(2, "invalid choice: 'onnx' (choose from", CHECKPOINT, out, "--to=onnx")
+    convert(4, "did you mean distil_bert_base_en?", "distil_bert_base_e", out, "--to=mlm")
+    convert(4, "allow_epsilon_change", CHECKPOINT, out, "--to=keras")
+    bad = Path(shutil.copytree(CHECKPOINT, tmp_path / "bad"))
+    weights = bad / "model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4])
+    convert(4, "model.safetensors cannot be read as safetensors", bad, out, "--to=mlm")
+    weights.unlink()
+    index = {"weight_map": {"a": "../../etc/passwd"}}
+    (bad / "model.safetensors.index.json").write_text(json.dumps(index))
+    convert(4, "outside its folder; do not use it", bad, out, "--to=mlm")
+    (bad / "tokenizer.json").write_text("{")
+    convert(4, "outside its folder", bad, out, "--to=mlm")
+    shutil.copy(CHECKPOINT / "model.safetensors", bad)
+    convert(3, "is not a file of the tokenizers library", bad, out, "--to=mlm")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full/mine").write_text("")
+    convert(7, "full exists already", CHECKPOINT, tmp_path / "full", "--to=mlm")
+    convert(7, "cannot be written", CHECKPOINT, "/proc/x/out", "--to=mlm")
+    with full_disk(5000):
+        convert(7, "cannot be written", CHECKPOINT, out, "--to=huggingface")

@@ -6,13 +6,17 @@ that those were made from, which hold the MLM head that KerasHub's copies lack.
 
 import difflib
 import os
+import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from mlm.conversion.loaded import shown
 from mlm.errors import CheckpointError
 from mlm.models.distilbert import DistilBertConfig
 
 HUB = "hf://"
+# org/name and a branch, tag or commit; a name comes from outside and becomes part of a path.
+REPOSITORY = re.compile(r"hf://(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?", re.ASCII)
 # Weights as numbers only: nothing that would have to be unpickled is fetched.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
 TEXT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
@@ -49,19 +53,19 @@ def repository_of(name: str) -> tuple[str, str | None] | None:
     if name in PRESETS:
         return PRESETS[name].repository, None
     if name.startswith(HUB):
-        repository, _, revision = name.removeprefix(HUB).partition("@")
-        if repository.count("/") != 1 or not all(repository.split("/")):
+        match = REPOSITORY.fullmatch(name)
+        if match is None or ".." in name:
             raise CheckpointError(
-                f"{name} is no repository; write hf://org/name or @revision after"
+                f"{shown(name)} names no repository; write hf://org/name or hf://org/name@revision"
             )
-        return repository, revision or None
-    if Path(name).exists():
+        return match.groups()
+    if os.path.exists(name):  # Path.exists raises when a name is too long
         return None
     close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}? " if close else ""
     raise CheckpointError(
-        f"{name} is neither a folder nor a known model; {hint}known are {', '.join(PRESETS)}, "
-        "hf://org/name[@revision], and folders"
+        f"{shown(name)} is neither a folder nor a known model; {hint}known are "
+        f"{', '.join(PRESETS)}, hf://org/name[@revision], and folders"
     )
 
 
@@ -87,14 +91,22 @@ def download(
             repository,
             revision=revision,
             allow_patterns=patterns,
+            ignore_patterns=["*/*"],  # a pattern with * looks into folders as well
             local_files_only=local_files_only,
         )
     except Exception as error:  # network, names, permissions, disk: all end the same way
         reason = " ".join(str(error).split())
         at = f" at {revision}" if revision else ""
         raise CheckpointError(
-            f"{repository}{at} cannot be had ({type(error).__name__}: {reason:.160}); where there "
-            f"is a network, download {', '.join(TEXT_FILES)} and model.safetensors into a folder, "
-            "bring it here and name that folder instead"
+            f"{repository}{at} cannot be had ({type(error).__name__}: {reason:.160}); where "
+            f"there is a network, download {', '.join(TEXT_FILES)} and model.safetensors into a "
+            "folder, bring it here and name that folder instead"
         ) from error
-    return Path(folder), os.path.basename(folder)
+    folder = Path(folder)
+    if weights and not any(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{repository} at {folder.name} has no safetensors, or they are not in the cache here; "
+            "pickles are never opened: where torch and transformers are, load it and save it "
+            "with save_pretrained, and name that folder instead"
+        )
+    return folder, folder.name

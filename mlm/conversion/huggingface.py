@@ -125,7 +125,7 @@ def _casts(contents: _Contents, cast: bool, source: Path) -> list[str]:
     if not cast:
         raise CheckpointError(
             f"{source} has tensors that are not float32 ({', '.join(others)}); "
-            "pass cast=True to load them as float32"
+            "pass cast=True to load them as float32 (convert: --cast)"
         )
     return [f"Tensors that are not float32 were cast to it: {', '.join(others)}."]
 

@@ -74,7 +74,8 @@ def _changes(config: DistilBertConfig, allowed: bool) -> tuple[str, ...]:
     if not allowed:
         raise CheckpointError(
             f"{change}: logits would change, by how much at most is unknown; to write it all the "
-            "same pass allow_epsilon_change=True, and compare predictions"
+            "same pass allow_epsilon_change=True (convert: --allow_epsilon_change), and compare "
+            "predictions"
         )
     return (f"Written otherwise than it is: {change}; the logits differ.",)
 

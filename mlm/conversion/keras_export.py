@@ -95,8 +95,9 @@ def _epsilon_notes(config: DistilBertConfig, allowed: bool) -> list[str]:
     if not allowed:
         raise CheckpointError(
             f"a KerasHub preset cannot hold {' and '.join(others)}: there it is always {EPSILON}, "
-            f"and {HEAD_EPSILON} in the head; pass allow_epsilon_change=True to write one whose "
-            "logits differ a little (by about 2e-4 for public checkpoints)"
+            f"and {HEAD_EPSILON} in the head; pass allow_epsilon_change=True (convert: "
+            "--allow_epsilon_change) to write one whose logits differ a little (by about 2e-4 for "
+            "public checkpoints)"
         )
     fixed = " and ".join(f"{name}={value}" for name, value in theirs.items())
     return [f"KerasHub computes with {fixed}, not {' and '.join(others)}: logits differ a little."]

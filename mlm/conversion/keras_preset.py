@@ -200,7 +200,8 @@ def _cast_notes(stored: dict[str, StoredArray], cast: bool, source: Path) -> lis
     others = sorted({array.dtype for array in stored.values()} - {"float32"})
     if others and not cast:
         raise CheckpointError(
-            f"{source} has weights in {' and '.join(others)}; pass cast=True to get them as float32"
+            f"{source} has weights in {' and '.join(others)}; pass cast=True to get them as "
+            "float32 (convert: --cast)"
         )
     return [f"Weights in {' and '.join(others)} became float32."] if others else []
 

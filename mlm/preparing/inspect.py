@@ -35,7 +35,10 @@ def unknown_warning(counts: np.ndarray, tokenizer: Tokenizer) -> str:
     share = unknown_share(counts, tokenizer)
     if share <= UNKNOWN_WARNING:
         return ""
-    return f"warning: {share:.1%} of the tokens are [UNK]; train a tokenizer on the text"
+    return (
+        f"warning: {share:.1%} of the tokens are [UNK]; train a tokenizer on the text, or add "
+        "words to a given one with data.new_tokens"
+    )
 
 
 def unknown_share(counts: np.ndarray, tokenizer: Tokenizer) -> float:

@@ -8,6 +8,7 @@ The library normalises before it splits. Here the normalizer marks where to spli
 see what was typed, and the pre-tokenizer cuts at the marks.
 """
 
+import itertools
 import json
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,7 +17,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from mlm.errors import DataError
-from mlm.text.tokenizer import Tokenizer, with_bert_frame, with_special_tokens
+from mlm.text.tokenizer import SPECIAL_TOKENS, Tokenizer, with_bert_frame, with_special_tokens
 from mlm.text.vocabulary import parse_vocabulary, read_text
 
 VOCABULARY_FILE = Path("assets", "tokenizer", "vocabulary.txt")
@@ -113,6 +114,22 @@ def keras_tokenizer(
     backend.pre_tokenizer = pre_tokenizers.Split(MARK, "removed")
     backend.decoder = decoders.WordPiece()
     return with_bert_frame(with_special_tokens(backend, source=source))
+
+
+def keras_settings(tokenizer: Tokenizer) -> dict[str, bool] | None:
+    """`lowercase` and `strip_accents` of one that `keras_tokenizer` made; None for any other."""
+    mine = _without_vocabulary(tokenizer)
+    for lowercase, strip in itertools.product((True, False), repeat=2):
+        settings = {"lowercase": lowercase, "strip_accents": strip}
+        ids = {token: id for id, token in enumerate(SPECIAL_TOKENS)}
+        if mine == _without_vocabulary(keras_tokenizer(ids, source="", **settings)):
+            return settings
+    return None
+
+
+def _without_vocabulary(tokenizer: Tokenizer) -> list[object]:
+    state = json.loads(tokenizer.backend.to_str())
+    return [state["normalizer"], state["pre_tokenizer"], state["model"] | {"vocab": None}]
 
 
 def _stripping() -> list[normalizers.Normalizer]:

@@ -6,6 +6,9 @@ they are not installed.
 
 import os
 import random
+import subprocess
+import sys
+from pathlib import Path
 
 os.environ.setdefault("KERAS_BACKEND", "jax")
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -16,6 +19,7 @@ import pytest
 
 from mlm.conversion import load_keras_preset, save_keras_preset
 from mlm.models import DistilBertConfig, apply, create, create_abstract
+from mlm.pretrained import load_pretrained
 from mlm.text import load_tokenizer, pack_segments
 from mlm.text.keras_tokenizer import keras_tokenizer
 
@@ -40,9 +44,9 @@ CONFIG = DistilBertConfig(
 )
 
 
-def features(seed=0, rows=4, length=20, slots=5):
+def features(seed=0, rows=4, length=20, slots=5, size=CONFIG.vocabulary_size):
     draw = np.random.default_rng(seed)
-    ids = draw.integers(5, CONFIG.vocabulary_size, (rows, length))
+    ids = draw.integers(5, size, (rows, length))
     mask = np.arange(length) < draw.integers(6, length + 1, (rows, 1))
     return {
         "token_ids": np.where(mask, ids, 0).astype(np.int32),
@@ -171,3 +175,53 @@ def test_the_same_rows(written, truncate):
     )
     np.testing.assert_array_equal(packed["token_ids"], np.asarray(x["token_ids"]))
     np.testing.assert_array_equal(packed["padding_mask"], np.asarray(x["padding_mask"]))
+
+
+# ---- python -m mlm convert -----------------------------------------------------------------------
+
+HUGGINGFACE = Path(__file__).parent.parent / "parity" / "hf_distilbert_tiny"
+ALLOW = "--allow_epsilon_change"
+
+
+def convert(source, folder, *arguments):
+    command = [sys.executable, "-m", "mlm", "convert", str(source), str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+@pytest.mark.parametrize("source", ["run", "huggingface"])
+def test_it_predicts_the_same_from_what_the_command_wrote(saved_run, tmp_path, source):
+    source = saved_run if source == "run" else HUGGINGFACE
+    folder = convert(source, tmp_path / "there", "--to=keras", ALLOW)
+    found = load_pretrained(source, say=str)
+    batch = features(length=16, size=found.config.vocabulary_size)
+    task = keras_hub.models.DistilBertMaskedLM.from_preset(str(folder))
+    texts = ["The old dog sees my neighbour.", "at School, the teacher", "x_y!"]
+    ids = [list(row) for row in task.preprocessor.tokenizer(texts)]
+    assert ids == found.tokenizer.encode(texts)
+    task.save_to_preset(str(tmp_path / "saved"))  # before `theirs` takes its preprocessor away
+    predicted = theirs(task, batch)
+    assert_close(predicted, ours(folder, batch))
+    graphdef, _ = create_abstract(found.config)
+    change = np.abs(predicted - np.asarray(apply(graphdef, found.params, batch))).max()
+    print(f"another epsilon in the head changes logits by {change:.2g}")
+    assert change < 5e-3
+
+    back = load_pretrained(convert(tmp_path / "saved", tmp_path / "back", "--to=mlm"), say=str)
+    jax.tree.map(np.testing.assert_array_equal, back.params, found.params)
+    assert back.tokenizer.encode(texts) == ids
+
+
+def test_its_own_preset_comes_back_as_it_was(written, tmp_path):
+    """Through both of our folders: the same bits, ids and predictions in the original."""
+    before = keras_hub.models.DistilBertMaskedLM.from_preset(str(written))
+    before.save_to_preset(str(tmp_path / "its"))
+    ours = convert(tmp_path / "its", tmp_path / "ours", "--to=mlm")
+    after = keras_hub.models.DistilBertMaskedLM.from_preset(
+        str(convert(ours, tmp_path / "again", "--to=keras"))
+    )
+    texts = [text.replace("\0", "") for text in fuzz(500)]
+    for old, new in zip(*(t.preprocessor.tokenizer(texts) for t in (before, after)), strict=True):
+        assert list(old) == list(new)
+    np.testing.assert_array_equal(theirs(before, features()), theirs(after, features()))

@@ -4,10 +4,12 @@ Models are tiny, random in every parameter and made here; nothing is downloaded.
 compared at positions that are not padding.
 """
 
+import json
 import os
 import shlex
 import subprocess
 import sys
+from pathlib import Path
 
 import jax
 import numpy as np
@@ -20,7 +22,9 @@ torch = pytest.importorskip("torch")
 
 from mlm.conversion import load_huggingface, save_huggingface  # noqa: E402
 from mlm.errors import CheckpointError  # noqa: E402
+from mlm.filling import fill_lines  # noqa: E402
 from mlm.models import DistilBertConfig, create, create_abstract  # noqa: E402
+from mlm.pretrained import load_pretrained  # noqa: E402
 
 TOLERANCE = 1e-5
 SIZES = {
@@ -180,3 +184,108 @@ def test_bert_goes_there_as_a_distilbert(tmp_path):
     save_huggingface(tmp_path / "distilbert", loaded.config, loaded.params, pad_token_id=0)
     _, logits = outputs_of_peer(load_in_peer(tmp_path / "distilbert"))
     assert_close(logits, outputs_of_peer(bert)[1], "logits of BERT in a DistilBERT")
+
+
+# ---- python -m mlm convert -----------------------------------------------------------------------
+
+KERAS = Path(__file__).parent.parent / "parity" / "kerashub_distilbert_tiny"
+TEXTS = [
+    "The old dog sees my neighbour, at school.",
+    "Élan naïve word\u00a0two\tthree 中文 x_y don't \u200b",
+    "the [MASK] likes [SEP]",
+    "",
+]
+
+
+def convert(source, folder, *arguments):
+    command = [sys.executable, "-m", "mlm", "convert", str(source), str(folder), *arguments]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def logits_there_and_here(folder, found):
+    """Of the same ids, in transformers from the folder and here from what it was made of."""
+    peer = load_in_peer(folder).eval()
+    ids = IDS[:, : found.config.max_length] % found.config.vocabulary_size
+    mask = REAL[:, : found.config.max_length]
+    with torch.no_grad():
+        given = {"input_ids": torch.tensor(ids), "attention_mask": torch.tensor(mask.astype(int))}
+        there = peer(**{name: value.long() for name, value in given.items()}).logits.numpy()
+    graphdef, _ = create_abstract(found.config)
+    batch = {"token_ids": ids, "padding_mask": mask}
+    return there[mask], np.asarray(nnx.merge(graphdef, found.params)(batch))[mask]
+
+
+def assert_same_ids(folder, tokenizer):
+    peer = transformers.AutoTokenizer.from_pretrained(folder)
+    assert peer.mask_token_id == tokenizer.special.mask and peer.pad_token == "[PAD]"
+    for text in TEXTS:
+        encoded = peer(text)
+        own = [tokenizer.special.cls, *tokenizer.encode_prompt(text), tokenizer.special.sep]
+        assert encoded["input_ids"] == own, text
+        assert "token_type_ids" not in encoded
+
+
+def test_a_run_goes_there_and_back_by_the_command(saved_run, tmp_path):
+    there, found = convert(saved_run, tmp_path / "there", "--to=huggingface"), load(saved_run)
+    peer, ours = logits_there_and_here(there, found)
+    distance = np.abs(peer - ours).max()
+    print(f"logits of a run: {distance:.2g} of {np.abs(ours).max():.2g}")
+    assert distance <= TOLERANCE
+    assert_same_ids(there, found.tokenizer)
+
+    saved = tmp_path / "saved"
+    load_in_peer(there).save_pretrained(saved)
+    transformers.AutoTokenizer.from_pretrained(there).save_pretrained(saved)
+    back = load(convert(saved, tmp_path / "back", "--to=mlm"))
+    jax.tree.map(np.testing.assert_array_equal, back.params, found.params)
+    assert back.tokenizer.encode(TEXTS) == found.tokenizer.encode(TEXTS)
+
+
+def test_its_pipeline_fills_masks_as_ours_does(saved_run, tmp_path):
+    folder = convert(saved_run, tmp_path / "out", "--to=huggingface")
+    text = "the [MASK] sees my neighbour."
+    theirs = transformers.pipeline("fill-mask", model=str(folder))(text, top_k=96)
+    [line] = fill_lines(str(saved_run), [text], top_k=96, as_json=True)
+    [ours] = json.loads(line)["masks"]
+    tokenizer = load(saved_run).tokenizer
+    by_id = {tokenizer.backend.token_to_id(g["token"]): g["probability"] for g in ours}
+    assert len(by_id) == len(theirs) == 96
+    for guess in theirs:
+        assert guess["score"] == pytest.approx(by_id[guess["token"]], abs=1e-6)
+
+
+def test_a_keras_preset_goes_there_with_its_tokenizer(tmp_path):
+    allow = "--allow_epsilon_change"
+    folder, found = convert(KERAS, tmp_path / "out", "--to=huggingface", allow), load(KERAS)
+    peer, ours = logits_there_and_here(folder, load(folder))
+    print(f"logits of a KerasHub preset: {np.abs(peer - ours).max():.2g}")
+    assert np.abs(peer - ours).max() <= TOLERANCE
+    assert_same_ids(folder, found.tokenizer)
+    transformers.pipeline("fill-mask", model=str(folder))("the [MASK]")
+
+
+@pytest.mark.parametrize("cased", [False, True])
+def test_bert_of_theirs_by_the_command(tmp_path, cased):
+    """With a tokenizer of their own making, vocab.txt and tokenizer.json or the latter alone."""
+    bert = random_peer("BertForMaskedLM")
+    bert.save_pretrained(tmp_path / "bert")
+    pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "the", "The", "old", "##s", "é", "e"]
+    vocabulary = tmp_path / "vocab.txt"
+    vocabulary.write_text("\n".join([*pieces, *"abcdfghlnorstw"]), encoding="utf-8")
+    peer = transformers.BertTokenizer(str(vocabulary), do_lower_case=not cased)
+    peer.save_pretrained(tmp_path / "bert")
+    folder = convert(tmp_path / "bert", tmp_path / "out", "--to=huggingface")
+    found = load(tmp_path / "bert")
+    there, ours = logits_there_and_here(folder, found)
+    print(f"logits of BERT: {np.abs(there - ours).max():.2g}")
+    assert np.abs(there - ours).max() <= TOLERANCE
+    assert_same_ids(folder, found.tokenizer)
+    assert [peer(text)["input_ids"] for text in TEXTS] == [
+        transformers.AutoTokenizer.from_pretrained(folder)(text)["input_ids"] for text in TEXTS
+    ]
+
+
+def load(place):
+    return load_pretrained(place, key=jax.random.key(0), say=str)

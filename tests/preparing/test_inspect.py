@@ -48,6 +48,7 @@ def test_an_unsuited_tokenizer_is_told(text, tmp_path):
     share = unknown_share(token_counts(other.train), other.tokenizer)
     assert share > 0.2
     assert f"warning: {share:.1%} of the tokens are [UNK]" in inspect_text(other)[-1]
+    assert inspect_text(other)[-1].endswith("with data.new_tokens")
 
 
 def test_the_commands(text, capsys):

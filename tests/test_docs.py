@@ -1,0 +1,106 @@
+"""The pages in docs/: what is ours in them runs, prints what it says, and names real fields."""
+
+import re
+import shlex
+from pathlib import Path
+
+import jax
+import pytest
+
+import train as train_script
+from mlm import DistilBertBackbone, DistilBertMaskedLM, DistilBertMaskedLMPreprocessor
+from mlm.__main__ import main as mlm_command
+from mlm.config import flat, load_config
+from mlm.models import DistilBertConfig
+from mlm.text import train_tokenizer
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted((ROOT / "docs").glob("*.md"))
+PUBLIC = "distil_bert_base_en_uncased"  # a tiny model stands in for it: there is no network
+# Words of the pages, which are whole tokens in the public vocabulary.
+SENTENCES = ["The quick brown fox jumped.", "I forgot my homework.", "The capital of France is."]
+THEIRS = ("# KerasHub", "python run_mlm")  # how blocks of other tools begin
+BLOCK = r"^```(python|sh)\n(.*?)^```$(?:\n\n```text\n(.*?)^```$)?"
+FIELD = r"--config\.([\w.]+)="
+# In tables fields are named without the flag: `data.rows=blocks`.
+TABLE_FIELD = r"`((?:data|masking|model|optimizer|train|log|checkpoint|eval)\.[\w.]+)(?:=[^`]*)?`"
+FILES = (".py", ".json", ".jsonl", ".safetensors", ".h5")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiles():
+    """One device and slow code, which compile sooner; nothing here depends on either."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(jax, "device_count", lambda: 1)
+        yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture(scope="module")
+def public(corpus_file, tmp_path_factory) -> Path:
+    """A folder with a model of a thousandth of the size, and its tokenizer."""
+    texts = corpus_file.read_text().splitlines() + 1000 * SENTENCES
+    tokenizer = train_tokenizer(texts, vocabulary_size=160, lowercase=True)
+    sizes = {"layers": 1, "width": 16, "heads": 2, "hidden": 32, "max_length": 64}
+    backbone = DistilBertBackbone(DistilBertConfig(tokenizer.vocabulary_size, **sizes))
+    folder = tmp_path_factory.mktemp("models") / "public"
+    preprocessor = DistilBertMaskedLMPreprocessor(tokenizer, sequence_length=64)
+    DistilBertMaskedLM(backbone, preprocessor).save_to_preset(folder)
+    return folder
+
+
+def flags(tiny: dict[str, object], given: list[str]) -> list[str]:
+    """What makes a run tiny, without the fields that a command sets itself."""
+    taken = {argument.partition("=")[0] for argument in given}
+    names = {name: f"--config.{name}" for name in tiny if not name.startswith("model.")}
+    small = [f"{flag}={tiny[name]}" for name, flag in names.items() if flag not in taken]
+    return [*small, "--config.train.total_steps=4", "--config.optimizer.warmup_steps=0"]
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.stem)
+def test_the_blocks_of_a_page_run_and_print_what_it_says(
+    page, public, tiny, corpus_file, tmp_path, capsys, monkeypatch
+):
+    monkeypatch.chdir(tmp_path)
+    Path("my.txt").write_text(corpus_file.read_text())
+
+    def run_line(line: str) -> None:
+        command = shlex.split(line.replace(PUBLIC, str(public)))
+        if command[:3] == ["python", "-m", "mlm"]:
+            mlm_command(command[3:])
+        elif command[:2] == ["python", "train.py"]:
+            config, *rest = command[2:]
+            config = config.replace("configs/", f"{ROOT}/configs/")
+            assert train_script.main([config, *flags(tiny, rest), *rest]) == 0
+        else:
+            raise AssertionError(f"no test knows how to run {line!r}")
+
+    names: dict = {}
+    for kind, block, printed in re.findall(BLOCK, page.read_text(), flags=re.S | re.M):
+        if block.startswith(THEIRS):
+            continue
+        capsys.readouterr()
+        if kind == "sh":
+            for line in block.replace("\\\n", " ").splitlines():
+                run_line(line)
+        else:
+            block = block.replace(f'"{PUBLIC}"', repr(str(public)))
+            exec(compile(block, page.name, "exec"), names)
+        assert not printed or capsys.readouterr().out == printed
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=lambda page: page.stem)
+def test_every_field_that_a_page_names_is_one_of_the_config(page):
+    text = page.read_text()
+    names = re.findall(FIELD, text) + re.findall(TABLE_FIELD, text)
+    named = {_stem(name) for name in names if not name.endswith((*FILES, "..."))}
+    known = {_stem(name) for name in flat(load_config(str(ROOT / "configs/default.py")))}
+    assert named - {"x.y"} <= known, sorted(named - known)
+    if page.stem in ("README", "coming_from_run_mlm"):
+        assert len(named) > 10
+
+
+def _stem(name: str) -> str:
+    """A duration may have any of four suffixes."""
+    return re.sub("_(steps|epochs|examples|percent)$", "", name)
