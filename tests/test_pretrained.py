@@ -287,7 +287,8 @@ def test_an_unknown_name(name, closest):
 
 @pytest.mark.parametrize(
     "name",
-    "hf:// hf://bad hf://a/b/c hf://../.. hf://a/b@ hf://a/b@../x hf://a/..b hf:///b".split(),
+    "hf:// hf://bad hf://a/b/c hf://../.. hf://a/b@ hf://a/b@../x hf://a/b@x/../y hf://a/..b "
+    "hf://a/b..c hf:///b".split(),
 )
 def test_a_name_that_is_no_repository(name, hub):
     assert f"{name} names no repository; write hf://org/name or" in refusal(name)
