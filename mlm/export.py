@@ -12,6 +12,7 @@ from mlm.conversion.new_folder import new_folder
 from mlm.errors import CheckpointError
 from mlm.model_card import model_card
 from mlm.pretrained import Pretrained, need_tokenizer
+from mlm.task.preprocessor import DistilBertMaskedLMPreprocessor
 from mlm.text import Tokenizer
 from mlm.text.keras_tokenizer import keras_settings
 from mlm.text.tokenizer import SPECIAL_TOKENS
@@ -59,7 +60,7 @@ def export(
         else:
             notes = ()
             conversion.save_own(folder, source.config, source.params)
-            source.tokenizer.save(folder / "tokenizer.json")
+            _preprocessor(source).save(folder)
     return notes
 
 
@@ -102,10 +103,22 @@ def _write_keras(folder: Path, source: Pretrained, allow: bool) -> tuple[str, ..
         source.config,
         source.params,
         tokenizer_vocabulary=pieces_by_id(source.tokenizer),
-        sequence_length=source.config.max_length,
         allow_epsilon_change=allow,
         **settings,
+        **_preprocessor(source).settings,
     )
+
+
+def _preprocessor(source: Pretrained) -> DistilBertMaskedLMPreprocessor:
+    """What makes rows of texts: as the source says, or by default."""
+    try:
+        return DistilBertMaskedLMPreprocessor.of(source)
+    except CheckpointError:
+        raise
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{source.folder}/preprocessor.json has a setting that cannot be ({error})"
+        ) from error
 
 
 def _keras_tokenizer(source: Pretrained) -> tuple[dict[str, bool], tuple[str, ...]]:

@@ -99,10 +99,10 @@ def load_pretrained(
     else:
         loaded = conversion.Loaded(*_random(CONFIG_READERS[kind](folder), key))
     tokenizer = load_tokenizer(folder) if _has_tokenizer(folder) else None
-    _check_vocabulary(tokenizer, loaded.config, folder)
-    for note in loaded.notes:
+    notes = loaded.notes + _vocabulary_notes(tokenizer, loaded.config, folder)
+    for note in notes:
         say(f"{place}: {note}")
-    found = (loaded.config, loaded.params, tokenizer, loaded.notes, place)
+    found = (loaded.config, loaded.params, tokenizer, notes, place)
     return Pretrained(kind, folder, revision, *found)
 
 
@@ -194,11 +194,16 @@ def _has_tokenizer(folder: Path) -> bool:
     return any((folder / name).is_file() for name in TOKENIZERS)
 
 
-def _check_vocabulary(
+def _vocabulary_notes(
     tokenizer: Tokenizer | None, config: models.DistilBertConfig, folder: Path
-) -> None:
-    if tokenizer and tokenizer.vocabulary_size > config.vocabulary_size:
+) -> tuple[str, ...]:
+    """A note on embeddings that no text can reach: often they fill up a round number."""
+    ids, rows = tokenizer and tokenizer.vocabulary_size, config.vocabulary_size
+    if not tokenizer or ids == rows:
+        return ()
+    if ids > rows:
         raise CheckpointError(
-            f"the tokenizer in {folder} has {tokenizer.vocabulary_size} ids, its model "
-            f"{config.vocabulary_size}; one of them belongs to another checkpoint"
+            f"the tokenizer in {folder} has {ids} ids, its model {rows}; one of them belongs to "
+            "another checkpoint"
         )
+    return (f"The tokenizer has {ids} ids, the model {rows} embeddings: the last are unused.",)

@@ -74,6 +74,28 @@ def test_there_and_back_every_bit_is_the_same(tmp_path, folder, way):
     assert found.tokenizer.hash == first.tokenizer.hash
 
 
+def test_how_rows_are_made_goes_along(tmp_path):
+    source = Path(shutil.copytree(KERAS, tmp_path / "source"))
+    settings = {"sequence_length": 20, "truncate": "waterfall", "mask_selection_rate": 0.3}
+    settings |= {"mask_selection_length": 7, "mask_token_rate": 0.5, "random_token_rate": 0.25}
+    content = json.loads((source / "preprocessor.json").read_text())
+    content["config"] |= settings
+    (source / "preprocessor.json").write_text(json.dumps(content))
+    export(load(source), tmp_path / "mlm", to="mlm")
+    export(load(tmp_path / "mlm"), tmp_path / "keras", to="keras")
+    for name in ("mlm", "keras"):
+        config = json.loads((tmp_path / name / "preprocessor.json").read_text())["config"]
+        assert {key: config[key] for key in settings} == settings
+    task = json.loads((tmp_path / "keras/task.json").read_text())["config"]["preprocessor"]
+    assert task["config"] == config
+
+    content["config"]["mask_selection_rate"] = 2
+    (source / "preprocessor.json").write_text(json.dumps(content))
+    with pytest.raises(CheckpointError, match="preprocessor.json has a setting that cannot be"):
+        export(load(source), tmp_path / "again", to="mlm")
+    assert not (tmp_path / "again").exists()
+
+
 def test_what_is_written_is_that_of_the_original(tmp_path):
     """Not only our own reader takes it: names and numbers are those of the files it came from."""
     from safetensors.numpy import load_file

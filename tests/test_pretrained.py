@@ -223,7 +223,9 @@ def test_a_tokenizer_of_another_size(copy):
     (folder / "vocab.txt").write_text("\n".join([*lines, "more"]))
     assert "has 121 ids, its model 120; one of them belongs" in refusal(folder)
     (folder / "vocab.txt").write_text("\n".join(lines[:-1]))  # rows to fill up a round number
-    assert load(folder)[0].tokenizer.vocabulary_size == 119
+    found, [line] = load(folder)
+    assert found.tokenizer.vocabulary_size == 119
+    assert line == f"{folder}: {found.notes[0]}" and "119 ids, the model 120" in line
     (folder / "vocab.txt").write_text("a\nb\n")
     with pytest.raises(DataError, match="lacks"):
         load_pretrained(folder, say=str)
@@ -285,14 +287,15 @@ def test_an_unknown_name(name, closest):
 
 @pytest.mark.parametrize(
     "name",
-    "hf:// hf://bad hf://a/b/c hf://../.. hf://a/b@ hf://a/b@../x hf://a/..b hf:///b".split(),
+    "hf:// hf://bad hf://a/b/c hf://../.. hf://a/b@ hf://a/b@../x hf://a/b@x/../y hf://a/..b "
+    "hf://a/b..c hf:///b".split(),
 )
 def test_a_name_that_is_no_repository(name, hub):
     assert f"{name} names no repository; write hf://org/name or" in refusal(name)
     assert not hub.calls
 
 
-@pytest.mark.parametrize("name", ["a\0b", "x\n[31m", "n" * 5000, "a/" * 3000])
+@pytest.mark.parametrize("name", ["", "a\0b", "x\n[31m", "n" * 5000, "a/" * 3000])
 def test_evil_names_are_one_short_line(name):
     assert len(refusal(name)) < 400
 

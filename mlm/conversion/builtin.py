@@ -64,7 +64,7 @@ def repository_of(name: str) -> tuple[str, str | None] | None:
     close = difflib.get_close_matches(name, PRESETS, n=1, cutoff=0.5)
     hint = f"did you mean {close[0]}? " if close else ""
     raise CheckpointError(
-        f"{shown(name)} is neither a folder nor a known model; {hint}known are "
+        f"{shown(name) or repr(name)} is neither a folder nor a known model; {hint}known are "
         f"{', '.join(PRESETS)}, hf://org/name[@revision], and folders"
     )
 

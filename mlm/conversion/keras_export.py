@@ -37,6 +37,9 @@ def save_keras_preset(
     sequence_length: int,
     mask_selection_rate: float = 0.15,
     mask_selection_length: int = 96,
+    truncate: str = "round_robin",
+    mask_token_rate: float = 0.8,
+    random_token_rate: float = 0.1,
     allow_epsilon_change: bool = False,
 ) -> tuple[str, ...]:
     """Writes a preset directory and returns notes on what is different there, a line each.
@@ -54,6 +57,9 @@ def save_keras_preset(
         the original's.
       mask_selection_rate: what part of a row's tokens is selected.
       mask_selection_length: the most that are selected.
+      truncate: how pairs are cut, 'round_robin' or 'waterfall'.
+      mask_token_rate: what part of the selected is shown as [MASK].
+      random_token_rate: what part is shown as a random token.
       allow_epsilon_change: write a model whose layer norms have other epsilons than the original,
         which has 1e-12, and 1e-5 in the head. Logits of a public checkpoint change by about 2e-4.
 
@@ -70,7 +76,13 @@ def save_keras_preset(
     notes += _vocabulary_notes(tokenizer_vocabulary, config)
     tokenizer = _tokenizer(lowercase, strip_accents)
     preprocessor = _preprocessor(
-        tokenizer, sequence_length, mask_selection_rate, mask_selection_length
+        tokenizer,
+        sequence_length=sequence_length,
+        truncate=truncate,
+        mask_selection_rate=mask_selection_rate,
+        mask_selection_length=mask_selection_length,
+        mask_token_rate=mask_token_rate,
+        random_token_rate=random_token_rate,
     )
     with new_folder(Path(directory)) as folder:
         _write_weights(folder, to_keras(params, heads=config.heads))
@@ -164,17 +176,8 @@ def _tokenizer(lowercase: bool, strip_accents: bool) -> dict:
     )
 
 
-def _preprocessor(tokenizer: dict, length: int, rate: float, slots: int) -> dict:
-    settings = {
-        "tokenizer": tokenizer,
-        "config_file": "preprocessor.json",
-        "sequence_length": length,
-        "truncate": "round_robin",
-        "mask_selection_rate": rate,
-        "mask_selection_length": slots,
-        "mask_token_rate": 0.8,
-        "random_token_rate": 0.1,
-    }
+def _preprocessor(tokenizer: dict, **own: object) -> dict:
+    settings = {"tokenizer": tokenizer, "config_file": "preprocessor.json", **own}
     name = "distil_bert_masked_lm_preprocessor"
     return _layer(name, "DistilBertMaskedLMPreprocessor", name, "float32", settings)
 

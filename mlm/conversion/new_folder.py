@@ -33,8 +33,8 @@ def new_folder(path: str | Path) -> Iterator[Path]:
             for file in folder.rglob("*"):
                 _flush(file)
             os.replace(folder, path)
-    except OutputError:
-        raise
+    except OutputError as error:  # it names the folder that nobody knows of
+        raise OutputError(str(error).replace(str(folder), str(path))) from error
     except OSError as error:
         raise OutputError(
             f"{path} cannot be written ({error.strerror or error}); free some space or choose "

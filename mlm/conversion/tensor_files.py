@@ -76,7 +76,10 @@ def write_tensors(path: Path, tensors: Mapping[str, np.ndarray]) -> None:
         save_file(whole, path, metadata={"format": "pt"})
         path.chmod(mode)
     except (SafetensorError, OSError) as error:
-        raise OutputError(f"{path} cannot be written ({shown(str(error))})") from error
+        raise OutputError(
+            f"{path} cannot be written ({shown(str(error))}); free some space or choose another "
+            "folder"
+        ) from error
 
 
 @contextlib.contextmanager

@@ -175,8 +175,12 @@ class DistilBertMaskedLMPreprocessor:
     def save(self, folder: Path) -> None:
         """Writes tokenizer.json and preprocessor.json; raises OutputError if that fails."""
         self.tokenizer.save(folder / "tokenizer.json")
-        settings = {name: getattr(self, name) for name in SETTINGS}
-        write_json(folder / FILE, {"class_name": type(self).__name__, "config": settings})
+        write_json(folder / FILE, {"class_name": type(self).__name__, "config": self.settings})
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """What a preset keeps, by KerasHub's names."""
+        return {name: getattr(self, name) for name in SETTINGS}
 
     @property
     def _unselectable(self) -> tuple[int, ...]:

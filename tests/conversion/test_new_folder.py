@@ -31,6 +31,12 @@ def test_a_full_disk_is_one_line(tmp_path, full_disk):
     assert not list(tmp_path.iterdir())
 
 
+def test_an_error_names_the_folder_that_was_asked_for(tmp_path):
+    with pytest.raises(OutputError) as error, new_folder(tmp_path / "new") as folder:
+        raise OutputError(f"{folder / 'file'} cannot be written (for a reason)")
+    assert str(error.value) == f"{tmp_path / 'new/file'} cannot be written (for a reason)"
+
+
 def test_what_is_there_stays(tmp_path):
     (tmp_path / "mine").write_text("mine")
     with pytest.raises(OutputError, match="exists already"), new_folder(tmp_path):
