@@ -1,6 +1,7 @@
 """The README's Python, run as it stands there; what it prints is what stands below it."""
 
 import re
+import sys
 from pathlib import Path
 
 
@@ -24,6 +25,7 @@ def test_the_readmes_python_runs_and_prints_what_it_says(tiny, tmp_path, capsys,
     for block, printed in blocks:
         if file := re.match(r"# (\w+\.py)\n", block):
             Path(file[1]).write_text(block)
+            monkeypatch.delitem(sys.modules, Path(file[1]).stem, raising=False)
             continue
         block = block.replace("configs/quickstart.py", str(small))
         block = block.replace("runs/notebook", str(tmp_path / "notebook"))

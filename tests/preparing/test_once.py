@@ -61,11 +61,13 @@ def test_standard_input_stands_between_files(settings, tmp_path, monkeypatch):
 
 
 def test_a_function_in_place_of_the_corpus(settings, tmp_path, monkeypatch):
-    (tmp_path / "mine.py").write_text("def documents():\n    yield 'one'\n    yield 'two'\n")
+    (tmp_path / "two_texts.py").write_text("def documents():\n    yield 'one'\n    yield 'two'\n")
     monkeypatch.syspath_prepend(tmp_path)
-    with spooled(dataclasses.replace(settings, source="mine:documents"), None, tmp_path) as given:
+    with spooled(
+        dataclasses.replace(settings, source="two_texts:documents"), None, tmp_path
+    ) as given:
         assert read(given) == ["one", "two"]
-        assert scan(given).facts["corpus"] == "mine:documents"
+        assert scan(given).facts["corpus"] == "two_texts:documents"
 
 
 def test_held_out_files_are_not_hidden_by_documents_of_their_name(settings, tmp_path, monkeypatch):
