@@ -4,6 +4,7 @@
     once.py        pipes, functions and iterables kept in files meanwhile
     encode.py      ids at the tokenizer's own speed
     folder.py      the whole: found again, waited for, or gone on with
+    lock.py        one process makes what several want
     vocabulary.py  a tokenizer by itself, trained on the same documents
     inspect.py     what a prepared folder holds, in numbers
     remote.py      one that lies in a bucket

@@ -6,7 +6,6 @@ in a hidden folder beside its place, which a killed process leaves for the next 
 
 import contextlib
 import dataclasses
-import fcntl
 import hashlib
 import json
 import os
@@ -23,6 +22,7 @@ from mlm.data.writer import fill_store, replace_text
 from mlm.errors import DataError, MlmError, OutputError
 from mlm.preparing.documents import HELDOUT, TRAIN, Scan, TextSettings, read_sides, scan
 from mlm.preparing.encode import encode, with_progress
+from mlm.preparing.lock import one_at_a_time
 from mlm.preparing.once import spooled
 from mlm.preparing.vocabulary import train_on
 from mlm.text import Tokenizer, load_tokenizer, source_identity
@@ -120,7 +120,7 @@ def _make_whole(
     """Makes `folder`, or nothing; a second process that wants the same text waits for the first."""
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with _one_at_a_time(folder.parent / f".{name}.lock", say):
+        with one_at_a_time(folder.parent / f".{name}.lock", say):
             if folder.exists():
                 return
             partial = folder.parent / f".{name}.partial"
@@ -140,32 +140,6 @@ def _make_whole(
             f"{folder} cannot be written ({error.strerror}); choose another data.cache_dir or "
             "--out, or free some space"
         ) from error
-
-
-@contextlib.contextmanager
-def _one_at_a_time(file: Path, say: Callable) -> Iterator[None]:
-    """Runs the block while no other process is in it; the kernel frees the lock of a killed one."""
-    while True:
-        with open(file, "w") as lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                say("waiting for another process that prepares the same text")
-                fcntl.flock(lock, fcntl.LOCK_EX)
-            if not _is_open_file(file, lock.fileno()):
-                continue  # whoever was first has removed it: this lock is on nothing
-            try:
-                yield
-            finally:
-                file.unlink(missing_ok=True)
-            return
-
-
-def _is_open_file(path: Path, descriptor: int) -> bool:
-    try:
-        return os.path.samestat(path.stat(), os.fstat(descriptor))
-    except FileNotFoundError:
-        return False
 
 
 def _make(
