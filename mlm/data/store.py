@@ -10,6 +10,7 @@ import contextlib
 import hashlib
 import json
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -70,6 +71,15 @@ class TokenStore:
         """Name, documents and tokens of each source of the text, in the order of the documents."""
         whole = {"name": "text", "documents": self.documents, "tokens": self.token_count}
         return self.meta["sources"] or [whole]
+
+    @cached_property
+    def counts(self) -> np.ndarray:
+        """See `token_counts`: a pass over the whole store, made once."""
+        counts = np.zeros(self.vocabulary_size, np.int64)
+        for start in range(0, self.token_count, CHUNK):
+            counts += np.bincount(self.tokens[start : start + CHUNK], minlength=len(counts))
+        counts.flags.writeable = False
+        return counts
 
 
 def smallest_dtype(vocabulary_size: int) -> str:
@@ -246,7 +256,4 @@ def _damaged(file: Path, finding: str) -> DataError:
 
 def token_counts(store: TokenStore) -> np.ndarray:
     """How often each id occurs in the store: int64[V], the counts behind a unigram baseline."""
-    counts = np.zeros(store.vocabulary_size, np.int64)
-    for start in range(0, store.token_count, CHUNK):
-        counts += np.bincount(store.tokens[start : start + CHUNK], minlength=len(counts))
-    return counts
+    return store.counts

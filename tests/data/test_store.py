@@ -52,9 +52,11 @@ def test_the_right_tokenizer_opens(store):
 
 
 def test_token_counts(make_store):
-    counts = token_counts(make_store([[3, 3, 5], [3]], vocabulary_size=7))
+    store = make_store([[3, 3, 5], [3]], vocabulary_size=7)
+    counts = token_counts(store)
     assert counts.tolist() == [0, 0, 0, 3, 0, 1, 0]
     assert counts.dtype == np.int64
+    assert token_counts(store) is counts and not counts.flags.writeable  # one pass, shared
 
 
 def test_no_store(tmp_path):
