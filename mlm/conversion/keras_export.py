@@ -205,14 +205,17 @@ def _write_weights(folder: Path, arrays: Mapping[str, np.ndarray]) -> None:
     head = {name: array for name, array in arrays.items() if name.startswith(HEAD)}
     backbone = {name: array for name, array in arrays.items() if name not in head}
     optimizer = {f"{OPTIMIZER}vars/{n}": value for n, value in enumerate(FRESH_ADAM)}
-    (folder / "model.weights.h5").write_bytes(_hdf5(backbone))
-    (folder / "task.weights.h5").write_bytes(_hdf5(head | optimizer))
+    _write_hdf5(folder / "model.weights.h5", backbone)
+    _write_hdf5(folder / "task.weights.h5", head | optimizer)
 
 
-def _hdf5(arrays: Mapping[str, np.ndarray]) -> memoryview:
-    """The bytes of an HDF5 file. Writing to a full disk, its library ends the whole process."""
+def _write_hdf5(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
+    """Made in memory first: writing to a full disk, HDF5's library ends the whole process."""
     buffer = io.BytesIO()
     with h5py.File(buffer, "w") as stream:
         for name, array in arrays.items():
             stream[name] = np.asarray(array)
-    return buffer.getbuffer()
+    # No view may outlive this, not even in the traceback of an error (as that of Path.write_bytes
+    # would): collected together with its buffer it crashes Python 3.12.1.
+    with path.open("wb") as file, buffer.getbuffer() as content:
+        file.write(content)
