@@ -10,6 +10,7 @@ from collections.abc import Mapping
 
 import jax
 
+from mlm.conversion.loaded import leaf_name
 from mlm.models.masked_lm import Params
 
 LEAVES = {"kernel": "weight", "scale": "weight", "bias": "bias"}
@@ -44,7 +45,7 @@ class Family:
 
     def place(self, path: tuple) -> tuple[str, bool]:
         """The name of a leaf of our parameters, and whether it is stored transposed."""
-        ours = jax.tree_util.keystr(path, simple=True, separator="/")
+        ours = leaf_name(path)
         number = re.search(r"\d+", ours)
         starred = re.sub(r"\d+", "*", ours)
         if starred in self.names:

@@ -5,6 +5,7 @@ import re
 import jax
 import numpy as np
 
+from mlm.conversion.loaded import leaf_name
 from mlm.models.masked_lm import Params
 
 # Ours to theirs, * being the layer's number there: nothing, _1, _2 and so on.
@@ -36,19 +37,15 @@ def to_keras(params: Params, *, heads: int) -> dict[str, jax.Array]:
     """`params` (or gradients) by the names of KerasHub's files, with its axes for heads."""
     arrays = {}
     for path, leaf in jax.tree.leaves_with_path(params):
-        arrays[_name(_ours(path))] = leaf.reshape(_shape(_ours(path), leaf.shape, heads))
+        arrays[_name(leaf_name(path))] = leaf.reshape(_shape(leaf_name(path), leaf.shape, heads))
     return arrays
 
 
 def from_keras(arrays: dict[str, np.ndarray], expected: Params) -> Params:
     """`arrays` by the names of KerasHub's files as parameters in the shapes of `expected`."""
     return jax.tree.map_with_path(
-        lambda path, leaf: arrays[_name(_ours(path))].reshape(leaf.shape), expected
+        lambda path, leaf: arrays[_name(leaf_name(path))].reshape(leaf.shape), expected
     )
-
-
-def _ours(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def _name(ours: str) -> str:

@@ -5,6 +5,8 @@ import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import jax
+
 from mlm.errors import CheckpointError
 from mlm.models.distilbert import DistilBertConfig
 from mlm.models.masked_lm import Params
@@ -20,6 +22,11 @@ class Loaded:
     config: DistilBertConfig
     params: Params
     notes: tuple[str, ...] = ()  # a sentence for each thing dropped, assumed or made fresh
+
+
+def leaf_name(path: tuple) -> str:
+    """Our name of a leaf, by its path in the tree: `backbone/layers/0/attention/query/kernel`."""
+    return jax.tree_util.keystr(path, simple=True, separator="/")
 
 
 def shown(text: str) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from mlm.conversion.loaded import Loaded, read_json, refuse_misfits, shown
+from mlm.conversion.loaded import Loaded, leaf_name, read_json, refuse_misfits, shown
 from mlm.conversion.tensor_files import SINGLE, find_tensors, write_tensors
 from mlm.errors import CheckpointError, OutputError
 from mlm.models.distilbert import DistilBertConfig
@@ -55,7 +55,9 @@ def load_own(directory: str | Path, *, key: jax.Array | None = None, cast: bool 
             f"{directory / SINGLE} is damaged (sha256 {found[:12]}, config.json says "
             f"{str(expected)[:12]}); copy it again"
         )
-    return Loaded(config, jax.tree.map_with_path(lambda at, _: tensors[_name(at)].read(), abstract))
+    return Loaded(
+        config, jax.tree.map_with_path(lambda at, _: tensors[leaf_name(at)].read(), abstract)
+    )
 
 
 def read_own_config(directory: str | Path) -> DistilBertConfig:
@@ -76,11 +78,7 @@ def read_own_config(directory: str | Path) -> DistilBertConfig:
 
 def by_path(params: Params) -> dict[str, np.ndarray]:
     """The leaves by name: `backbone/layers/0/attention/query/kernel`."""
-    return {_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
-
-
-def _name(path: tuple) -> str:
-    return jax.tree_util.keystr(path, simple=True, separator="/")
+    return {leaf_name(path): leaf for path, leaf in jax.tree.leaves_with_path(params)}
 
 
 def _sha256(file: Path) -> str:

@@ -17,6 +17,7 @@ import numpy as np
 
 from mlm.data.store import DTYPES, FORMAT_VERSION, mark_checked, sha256, smallest_dtype
 from mlm.errors import DataError, OutputError
+from mlm.whole_file import write_whole
 
 SHARD = 1 << 24  # tokens after which a killed writer need not go back: some seconds of work
 
@@ -138,7 +139,7 @@ def _note(folder: Path, files: Iterable[BinaryIO], entry: dict) -> None:
     for file in files:
         file.flush()
         os.fsync(file.fileno())
-    replace_text(folder / "journal.json", json.dumps(entry))
+    write_whole(folder / "journal.json", json.dumps(entry))
 
 
 def _finish(
@@ -167,18 +168,8 @@ def _finish(
         "doc_ends_sha256": sha256(folder / "doc_ends.npy"),
         **labels,
     }
-    replace_text(folder / "meta.json", json.dumps(meta, indent=2) + "\n")
+    write_whole(folder / "meta.json", json.dumps(meta, indent=2) + "\n")
     mark_checked(folder)
-
-
-def replace_text(file: Path, text: str) -> None:
-    """Writes a small file so that a kill or a power cut leaves the old one or the new one."""
-    temporary = file.with_suffix(".tmp")
-    with open(temporary, "w") as stream:
-        stream.write(text)
-        stream.flush()
-        os.fsync(stream.fileno())
-    os.replace(temporary, file)
 
 
 def _source_table(

@@ -18,7 +18,7 @@ from pathlib import Path
 import tokenizers
 
 from mlm.data.store import TokenStore, open_store
-from mlm.data.writer import fill_store, replace_text
+from mlm.data.writer import fill_store
 from mlm.errors import DataError, MlmError, OutputError
 from mlm.preparing.documents import HELDOUT, TRAIN, Scan, TextSettings, read_sides, scan
 from mlm.preparing.encode import encode, with_progress
@@ -26,6 +26,7 @@ from mlm.preparing.lock import one_at_a_time
 from mlm.preparing.once import spooled
 from mlm.preparing.vocabulary import train_on
 from mlm.text import Tokenizer, load_tokenizer, source_identity
+from mlm.whole_file import write_whole
 
 VERSION = 3  # of a prepared folder; part of its name in the cache
 TOLD = {
@@ -185,7 +186,7 @@ def _tokenizer(
     tokenizer = given or train_on(found, settings, say=say)
     tokenizer.save(file)
     facts = dataclasses.asdict(dataclasses.replace(found, sample=[], kept=None))
-    replace_text(scanned, json.dumps(facts))
+    write_whole(scanned, json.dumps(facts))
     return tokenizer
 
 

@@ -13,6 +13,7 @@ import jax
 import numpy as np
 
 from mlm import models
+from mlm.conversion.loaded import listed
 from mlm.masking.spec import as_integer
 from mlm.pretrained import load_pretrained
 from mlm.task.features import BACKBONE, read_features
@@ -176,8 +177,7 @@ def check_params(params: dict, like: dict) -> None:
         if path in given and _form(given[path]) != _form(leaf)
     ]
     if problems:
-        more = f"; and {len(problems) - 10} more" if len(problems) > 10 else ""
-        raise ValueError(f"params do not fit the model: {'; '.join(problems[:10])}{more}")
+        raise ValueError(f"params do not fit the model: {listed(problems)}")
 
 
 def _form(leaf: Any) -> str:

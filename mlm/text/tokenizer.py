@@ -8,7 +8,6 @@ writes is it the mask token.
 
 import hashlib
 import json
-import os
 from collections.abc import Sequence
 from dataclasses import astuple, dataclass, fields
 from functools import cached_property
@@ -18,6 +17,7 @@ import tokenizers
 from tokenizers import decoders, models, normalizers, pre_tokenizers, processors
 
 from mlm.errors import DataError
+from mlm.whole_file import write_whole
 
 
 @dataclass(frozen=True)
@@ -89,17 +89,7 @@ class Tokenizer:
 
         A crash leaves the old file or the new one, never half of it.
         """
-        path = Path(path)
-        temporary = path.with_name(path.name + ".tmp")
-        try:
-            with temporary.open("w", encoding="utf-8") as stream:
-                stream.write(self.backend.to_str(pretty=True))
-                stream.flush()
-                os.fsync(stream.fileno())
-            temporary.replace(path)
-        except OSError:
-            temporary.unlink(missing_ok=True)
-            raise
+        write_whole(Path(path), self.backend.to_str(pretty=True))
 
     @cached_property
     def vocabulary_size(self) -> int:

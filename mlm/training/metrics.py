@@ -10,6 +10,7 @@ import numpy as np
 
 from mlm.errors import NonFiniteError, OutputError
 from mlm.training.step import StepMetrics
+from mlm.whole_file import write_whole
 
 SUMS = ("steps", "loss", "masked", "correct", "selectable", "overflow", "tokens")
 
@@ -97,10 +98,7 @@ class MetricWriter:
         # A run that begins anew evaluates its step 0 anew.
         lines = read_metrics(self.file) if resume_step else []
         kept = [line for line in lines if line["step"] <= resume_step]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
-        temporary = self.file.with_suffix(".tmp")
-        temporary.write_text(text)
-        temporary.replace(self.file)
+        write_whole(self.file, "".join(json.dumps(line) + "\n" for line in kept))
         self.events = _events(workdir, resume_step) if tensorboard else None
 
     def write(self, step: int, values: Mapping[str, float]) -> None:

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
+from mlm.whole_file import write_whole
 
 # Fields that change nothing in the numbers of a run, so a resumed run may change them. What the
 # text fields stand for is compared by content, see `mlm.saved.keep_text`.
@@ -113,13 +114,8 @@ def write_json(file: Path, value: object) -> None:
     Raises:
       OutputError: it cannot be written.
     """
-    temporary = file.with_name(file.name + ".tmp")
     try:
-        with temporary.open("w") as stream:
-            stream.write(json.dumps(value, indent=2) + "\n")
-            stream.flush()
-            os.fsync(stream.fileno())
-        temporary.replace(file)
+        write_whole(file, json.dumps(value, indent=2) + "\n")
     except OSError as error:
         raise OutputError(
             f"{file} cannot be written ({error.strerror}); free some space or choose another folder"
