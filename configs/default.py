@@ -43,18 +43,47 @@ def get_config() -> ConfigDict:
     config.data.curriculum_visits = 1  # how often each row is visited so
 
     config.masking = ConfigDict()
-    config.masking.rate = 0.15  # share of selectable tokens that are predicted
+    # What is selected whole: 'token', 'word', 'span' (of words), 'ngram' (of words), 'pmi'
+    # (collocations of the text), 'external' (bitmaps of your own) or 'module:function'.
+    config.masking.unit = "token"
+    config.masking.fit = "skip"  # a unit that the row's budget cannot hold; 'truncate' cuts it
+    config.masking.span_p = 0.2  # of the geometric law of a span's length (SpanBERT)
+    config.masking.span_longest = 10  # words
+    config.masking.ngram = (1, 3)  # words: the shortest and the longest; evenly in between
+    config.masking.pmi_count = 10  # a collocation occurs more often than this in the text
+    config.masking.units = ""  # folder with the bitmaps of 'external'
+
+    # What is selected rather: 'uniform', 'frequency' (count ** -alpha), 'accuracy' or 'loss' (what
+    # the model does badly so far), a table.npy of a weight per id, or 'module:function'.
+    config.masking.weights = "uniform"
+    config.masking.weights_alpha = 0.7  # DistilBERT's value
+    config.masking.weights_decay = 0.99  # per update, of the averages behind 'accuracy' and 'loss'
+
+    config.masking.rate = 0.15  # share of selectable tokens that are selected
     config.masking.count = "stochastic"  # how many per row: 'stochastic', 'exact' or 'bernoulli'
+    config.masking.lowest_rate = placeholder(float)  # rows draw their rate from here up to the rate
+    config.masking.prediction_rate = placeholder(float)  # predicted; None: all that is selected
     config.masking.mask_selection_length = placeholder(int)  # P slots; None: what the rate needs
     config.masking.mask_token_rate = 0.8  # share of the selected tokens shown as [MASK]
     config.masking.random_token_rate = 0.1  # share shown as a random id; the rest is kept
-    config.masking.random_ids = "selectable"  # or 'vocabulary': special ids may be inserted
+    config.masking.random_ids = "selectable"  # 'vocabulary': special ones too; 'unigram': by count
+    config.masking.random_ids_alpha = 1.0  # 'unigram' draws by count ** alpha
     config.masking.select_unknown = True  # whether [UNK] may be selected and predicted
+    config.masking.patterns = 0  # 0: new masks at each visit of a row; k: visit n has masks n % k
+
+    # How rate and split go through the run: 'constant', 'linear', 'cosine', 'step', 'reversed'
+    # (linear, from the final values) or 'module:function'.
+    config.masking.schedule = "constant"
+    config.masking.stages = 2  # equal parts of the run with a value each, of 'step'
+    config.masking.final_rate = placeholder(float)  # None: the rate stays
+    config.masking.final_mask_token_rate = placeholder(float)
+    config.masking.final_random_token_rate = placeholder(float)
 
     config.model = ConfigDict()
     # Weights to start from: a name, a folder or a workdir. They decide the sizes from here to
     # head_epsilon, and the tokenizer; what stands here for them is not used then.
     config.model.init_from = ""
+    config.model.custom = ""  # 'module:function' that makes another model
     config.model.layers = 6  # encoder layers
     config.model.width = 256  # D
     config.model.heads = 4  # must divide the width
@@ -79,6 +108,7 @@ def get_config() -> ConfigDict:
     config.train.total_steps = 20_000  # updates
     config.train.batch_size = 256  # rows per step, over all devices
     config.train.accumulation = 1  # microbatches per step; the result is that of one big batch
+    config.train.loss = ""  # 'module:function' of logits and labels; empty: cross-entropy
     config.train.freeze = ()  # patterns of whole parameter paths that stay, such as 'backbone/.*'
 
     config.log = ConfigDict()
@@ -96,6 +126,7 @@ def get_config() -> ConfigDict:
     config.eval.batch_size = 256  # rows
     config.eval.max_examples = 4096  # rows of the held-out set that are used, from its beginning
     config.eval.seed = 0  # of the frozen masks
+    config.eval.masks = ()  # 'unit@rate', ...; empty: 'token@0.15' and those of training
     config.eval.fill = ()  # texts with [MASK], completed at the end of the run
 
     return config.lock()

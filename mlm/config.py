@@ -19,7 +19,14 @@ from mlm.masking import required_slots
 
 SUFFIXES = ("steps", "epochs", "examples", "percent")
 OPEN_SECTIONS = ("optimizer.args",)  # their fields are the arguments of a library's function
-OPTIONAL = ("masking.mask_selection_length",)  # fields that may be None
+OPTIONAL = (  # fields that may be None
+    "masking.mask_selection_length",
+    "masking.lowest_rate",
+    "masking.prediction_rate",
+    "masking.final_rate",
+    "masking.final_mask_token_rate",
+    "masking.final_random_token_rate",
+)
 # Fields of config.model that pretrained weights decide.
 ARCHITECTURE = ("layers", "width", "heads", "hidden", "max_length", "epsilon", "head_epsilon")
 STANDARD_RATE = 0.15  # every run is evaluated at BERT's rate, so that runs can be compared
@@ -99,7 +106,8 @@ def with_architecture(config: ConfigDict, values: Mapping[str, object]) -> Confi
 
 def model_fields(config: ConfigDict) -> dict[str, object]:
     """The fields of `config.model` that `mlm.models.DistilBertConfig` has too."""
-    return {name: value for name, value in config.model.items() if name != "init_from"}
+    not_sizes = ("init_from", "custom")
+    return {name: value for name, value in config.model.items() if name not in not_sizes}
 
 
 def duration(section: ConfigDict, stem: str, *, epoch: int, batch_size: int, total: int = 0) -> int:

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
-from mlm.config import SUFFIXES, flat, is_number, suffixes, unknown_field
+from mlm.config import OPTIONAL, SUFFIXES, flat, is_number, suffixes, unknown_field
 from mlm.errors import ConfigError
 from mlm.masking import required_slots
 
@@ -14,12 +14,15 @@ POSITIVE = (
     "data.length data.vocabulary_size data.tokenizer_sample data.temperature "
     "data.curriculum_visits model.layers model.width model.heads model.hidden model.max_length "
     "model.epsilon model.head_epsilon optimizer.learning_rate train.batch_size "
-    "train.accumulation checkpoint.keep_last eval.length eval.batch_size eval.max_examples"
+    "train.accumulation checkpoint.keep_last eval.length eval.batch_size eval.max_examples "
+    "masking.span_longest masking.stages"
 ).split()
-NOT_NEGATIVE = ("data.overlap", "optimizer.clip_norm", "checkpoint.keep_best")
+NOT_NEGATIVE = (
+    "data.overlap optimizer.clip_norm checkpoint.keep_best masking.pmi_count masking.patterns"
+).split()
 SEEDS = ("seed", "eval.seed")
 SHARES = ("masking.rate", "masking.mask_token_rate", "masking.random_token_rate")
-BELOW_ONE = ("model.dropout", "model.attention_dropout")
+BELOW_ONE = ("model.dropout", "model.attention_dropout", "masking.weights_decay")
 TEXTS = (
     "data.corpus",
     "data.source",
@@ -28,7 +31,13 @@ TEXTS = (
     "data.tokenizer",
     "data.store",
     "data.cache_dir",
+    "masking.unit",
+    "masking.weights",
+    "masking.schedule",
+    "masking.units",
     "model.init_from",
+    "model.custom",
+    "train.loss",
     "optimizer.name",
 )
 CHOICES = {
@@ -37,7 +46,8 @@ CHOICES = {
     "data.rows": ("packed", "blocks", "document"),
     "data.curriculum": ("none", "length", "rarity"),
     "masking.count": ("stochastic", "exact", "bernoulli"),
-    "masking.random_ids": ("selectable", "vocabulary"),
+    "masking.fit": ("skip", "truncate"),
+    "masking.random_ids": ("selectable", "vocabulary", "unigram"),
     "model.dtype": ("float32", "bfloat16"),
     "optimizer.schedule": ("linear", "cosine", "constant"),
 }
@@ -45,7 +55,9 @@ CHOICES = {
 REQUIRED = {*POSITIVE, *NOT_NEGATIVE, *SEEDS, *SHARES, *BELOW_ONE, *TEXTS, *CHOICES}
 REQUIRED |= {"data.heldout_fraction", "data.lowercase", "masking.select_unknown", "log.tensorboard"}
 REQUIRED |= {"masking.mask_selection_length", "eval.fill", "data.drop_duplicates"}
-REQUIRED |= {"data.shares", "data.new_tokens", "train.freeze"}
+REQUIRED |= {"data.shares", "data.new_tokens", "train.freeze", "masking.ngram", "eval.masks"}
+REQUIRED |= {f"masking.{name}" for name in ("span_p", "weights_alpha", "random_ids_alpha")}
+REQUIRED |= set(OPTIONAL)
 DURATIONS = (
     ("train", "total"),
     ("optimizer", "warmup"),

@@ -5,7 +5,6 @@ Standard input, the documents of a function, and whatever else can be iterated: 
 """
 
 import contextlib
-import importlib
 import json
 import os
 import re
@@ -15,7 +14,8 @@ import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from mlm.errors import ConfigError, DataError, MlmError
+from mlm.errors import DataError, MlmError
+from mlm.own import load_function, reason
 
 STANDARD_INPUT = re.compile(r"-(\.\w+)*")
 
@@ -84,31 +84,18 @@ def _told(documents: Iterable[str], name: str) -> Iterator[str]:
         raise
     except (Exception, SystemExit) as error:  # of code that is not ours: it may fail in any way
         raise DataError(
-            f"{name} failed at document {number}: {_reason(error)} (--verbose shows where)"
+            f"{name} failed at document {number}: {reason(error)} (--verbose shows where)"
         ) from error
 
 
 def call_source(name: str) -> Iterable[str]:
     """The documents of `module:function`, called without arguments.
 
-    Modules are found as Python finds them, and in the current folder.
-
     Raises:
       ConfigError: there is no such function.
       DataError: it fails.
     """
-    module_name, _, function_name = name.partition(":")
-    if not module_name or not function_name:
-        raise ConfigError(f"data.source is {name!r}; write module:function, such as mine:documents")
-    if str(Path.cwd()) not in sys.path:
-        sys.path.insert(0, str(Path.cwd()))
-    try:
-        function = getattr(importlib.import_module(module_name), function_name)
-    except (Exception, SystemExit) as error:  # whatever a module does when it is imported
-        raise ConfigError(
-            f"data.source is {name!r}: {_reason(error)}; name a function of a module that can be "
-            "imported here"
-        ) from error
+    function = load_function("data.source", name)
     try:
         documents = function()
         if isinstance(documents, str):
@@ -116,10 +103,6 @@ def call_source(name: str) -> Iterable[str]:
         return iter(documents)
     except (Exception, SystemExit) as error:
         raise DataError(
-            f"data.source {name} failed: {_reason(error)}; it takes no arguments and returns or "
+            f"data.source {name} failed: {reason(error)}; it takes no arguments and returns or "
             "yields documents"
         ) from error
-
-
-def _reason(error: BaseException) -> str:
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"

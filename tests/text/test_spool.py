@@ -105,7 +105,7 @@ def test_a_function_that_is_not_there_or_fails(module):
         call_source(f"{module}:failing")
     with pytest.raises(DataError, match="needy failed: TypeError"):
         call_source(f"{module}:needy")
-    with pytest.raises(DataError, match="texts failed: TypeError"):
+    with pytest.raises(ConfigError, match="TypeError: texts is list; name a function"):
         call_source(f"{module}:texts")
 
 
