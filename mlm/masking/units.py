@@ -32,11 +32,10 @@ class Units(NamedTuple):
 
     def total(self, values: jax.Array) -> jax.Array:
         """`uint32[B, L]`: at each token the sum of `uint32[B, L]` over its unit."""
-        sums = jnp.pad(running_sum(values), ((0, 0), (1, 0)))
+        sums = jnp.pad(jnp.cumsum(values, axis=1, dtype=jnp.uint32), ((0, 0), (1, 0)))
         ends = self.leaders + self.lengths
-        return jnp.take_along_axis(sums, ends, axis=1) - jnp.take_along_axis(
-            sums, self.leaders, axis=1
-        )
+        before = jnp.take_along_axis(sums, self.leaders, axis=1)
+        return jnp.take_along_axis(sums, ends, axis=1) - before
 
 
 def make_units(selectable: jax.Array, starts: jax.Array | None) -> Units:
@@ -46,11 +45,9 @@ def make_units(selectable: jax.Array, starts: jax.Array | None) -> Units:
     if starts is None:
         return Units(selectable, here)
     begins = starts | ~selectable | _follows_unselectable(selectable)
-    leaders = _running(jnp.maximum, jnp.where(begins, here, 0))
+    leaders = jax.lax.cummax(jnp.where(begins, here, 0), axis=1)
     after = jnp.pad(begins[:, 1:], ((0, 0), (0, 1)), constant_values=True)
-    # The nearest end from here on: a running maximum of the mirrored row.
-    mirrored = jnp.where(after, length - 1 - here, 0)[:, ::-1]
-    ends = length - _running(jnp.maximum, mirrored)[:, ::-1]
+    ends = 1 + jax.lax.cummin(jnp.where(after, here, length), axis=1, reverse=True)
     return Units(selectable, leaders, ends - leaders)
 
 
@@ -130,20 +127,3 @@ def _tile(keys, words, selectable, *, law: np.ndarray, shortest: int) -> jax.Arr
 def _follows_unselectable(selectable: jax.Array) -> jax.Array:
     """`bool[B, L]`: at the row's begin and behind what must not be selected."""
     return ~jnp.pad(selectable[:, :-1], ((0, 0), (1, 0)))
-
-
-def running_sum(values: jax.Array) -> jax.Array:
-    """The sum of `[B, L]` up to each place; integers wrap around."""
-    return _running(jnp.add, values)
-
-
-def _running(combine, values: jax.Array) -> jax.Array:
-    """Combined from the row's begin up to each place, by doubling; 0 is neutral.
-
-    On CPU a fifth of the time of `jnp.cumsum`, and its result at a place never depends on L.
-    """
-    reach = 1
-    while reach < values.shape[1]:
-        values = combine(values, jnp.pad(values[:, :-reach], ((0, 0), (reach, 0))))
-        reach *= 2
-    return values
