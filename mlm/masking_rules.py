@@ -39,9 +39,7 @@ def _names(config: ConfigDict) -> Iterable[str]:
 def _units(config: ConfigDict) -> Iterable[str]:
     masking = config.masking
     if not is_number(masking.span_p) or not 0 < masking.span_p < 1:
-        yield (
-            f"masking.span_p is {masking.span_p!r}; it must be above 0 and below 1 (SpanBERT: 0.2)"
-        )
+        yield f"masking.span_p is {masking.span_p!r}; it must be above 0 and below 1"
     words = masking.ngram
     if (
         not isinstance(words, (tuple, list))
@@ -138,7 +136,7 @@ def _prediction(config: ConfigDict) -> Iterable[str]:
     if not is_number(wanted) or not 0 < wanted <= 1:
         yield f"masking.prediction_rate is {wanted!r}; it must be above 0 and at most 1"
         return
-    lowest, moves = masking.lowest_rate, masking.schedule != "constant"
+    lowest = masking.lowest_rate
     smallest = _smallest_rate(config) if lowest is None else lowest
     if wanted <= masking.rate + SLACK:
         if is_number(smallest) and wanted > smallest + SLACK:
@@ -154,8 +152,8 @@ def _prediction(config: ConfigDict) -> Iterable[str]:
             f"{above}, which takes disjoint copies of a row, and masking.count is 'bernoulli', "
             "whose coins know no disjoint selections; use 'stochastic' or 'exact'"
         )
-    if moves or lowest is not None:
-        what = "masking.schedule" if moves else "masking.lowest_rate"
+    if masking.schedule != "constant" or lowest is not None:
+        what = "masking.lowest_rate" if lowest is not None else "masking.schedule"
         yield (
             f"{above}, which takes copies of a row, a fixed number of them, and {what} lets the "
             "rate move; give one or the other"
@@ -189,11 +187,17 @@ def _slots(config: ConfigDict) -> Iterable[str]:
     if not all(rate is None or is_number(rate) and 0 <= rate <= 1 for rate in rates):
         return
     rate = largest_rate(config)
-    if slots < (needed := required_slots(rate, length, count)):
-        name = "rate" if rate == rates[0] else "final_rate"
+    name = "rate" if rate == rates[0] else "final_rate"
+    yield from too_few_slots(config, rate, name=f"masking.{name}")
+
+
+def too_few_slots(config: ConfigDict, rate: float, *, name: str) -> Iterable[str]:
+    """A line if the given P cannot hold the largest rate of the run, which `name` is or makes."""
+    slots, length = config.masking.mask_selection_length, config.data.length
+    if slots is not None and slots < (needed := required_slots(rate, length, config.masking.count)):
         yield (
-            f"masking.mask_selection_length {slots} is too small: data.length {length} at "
-            f"masking.{name} {rate} needs {needed}; raise it or leave it None"
+            f"masking.mask_selection_length {slots} is too small: data.length {length} at {name} "
+            f"{rate} needs {needed}; raise it or leave it None"
         )
 
 
