@@ -67,6 +67,7 @@ def problems(*args, **fields):
         ({"prediction_rate": 0.4}, "the nearest is 0.45, of 3 copies"),
         ({"prediction_rate": 0.16}, "the nearest is 0.3, of 2 copies"),
         ({"prediction_rate": 0.95}, "the nearest is 0.9, of 6 copies"),
+        ({"rate": 0.35, "prediction_rate": 1.0}, "the nearest is 0.7, of 2 copies"),
         ({"rate": 0.6, "prediction_rate": 0.9}, "leaves no second copy of a row any tokens"),
         ({"rate": 0.0, "prediction_rate": 0.9}, "leaves no second copy of a row any tokens"),
         ({**COINS, "prediction_rate": 0.3}, "whose coins know no disjoint selections"),

@@ -77,7 +77,6 @@ def make_rate_schedule(
             raise ValueError(f"schedule goes from {start} to {final}; give shares between 0 and 1")
     width, size = _pieces(total_steps)
     way = _way(kind, size, stages)
-    # Exact at both ends, where start + way * (final - start) may miss the final value.
     values = start * (1 - way) + final * way
     return Schedule(np.clip(values, min(start, final), max(start, final)).astype(np.float32), width)
 

@@ -95,6 +95,13 @@ def test_a_function_of_your_own_is_called_for_every_step():
     assert jax.jit(schedule)(jnp.int32(7)) == np.float32(0.3)
 
 
+def test_a_function_of_your_own_is_called_for_evenly_spaced_steps_of_a_long_run():
+    seen = []
+    schedule = own_rate_schedule(lambda *at: seen.append(at) or 0.25, total_steps=25_000)
+    assert seen == [(step, 25_000) for step in range(0, 25_000, 3)]
+    assert schedule(24_999) == np.float32(0.25)
+
+
 @pytest.mark.parametrize(
     ("function", "words"),
     [
