@@ -100,7 +100,7 @@ def training_rows(config: ConfigDict, text: PreparedText, *, say: Callable = pri
 def heldout_rows(config: ConfigDict, text: PreparedText, *, say: Callable = print) -> Rows:
     """The rows that are evaluated on: the same ones whatever training rows are.
 
-    They have units where `eval.masks` or `masking.unit` needs a bitmap.
+    They have units where `eval.masks`, or `masking.unit` if that is empty, needs a bitmap.
     """
     return make_rows(
         text.heldout,
@@ -143,13 +143,14 @@ def unit_folder(
 def _bitmap_unit(config: ConfigDict, side: str) -> str | None:
     """'pmi' or 'external', if rows of this side need it."""
     masks = config.eval.masks if side == "heldout" else ()
-    asked = {str(mask).partition("@")[0] for mask in masks} & set(BITMAPS)
+    kinds = {str(mask).partition("@")[0] for mask in masks or (config.masking.unit,)}
+    asked = kinds & set(BITMAPS)
     if len(asked) > 1:
         raise ConfigError(
             f"eval.masks {tuple(masks)} has both 'pmi' and 'external', and a row holds the units "
             "of one; leave one of them out"
         )
-    return next(iter(asked or {config.masking.unit} & set(BITMAPS)), None)
+    return next(iter(asked), None)
 
 
 def _units(config: ConfigDict, text: PreparedText, side: str, say: Callable) -> Units | None:

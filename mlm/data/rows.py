@@ -116,8 +116,8 @@ def read_rows(rows: Rows, indices: Sequence[int] | np.ndarray) -> dict[str, np.n
 
     token_ids int32[B, L] and padding_mask bool[B, L] (True at tokens); `packed` adds segment_ids
     int32[B, L] (1, 2, ... per piece, 0 at padding) and position_ids int32[B, L] (from 0 in each
-    piece, 0 at padding). Rows with units add unit_starts bool[B, L]: at tokens what the bitmap says,
-    so that a row may begin inside a unit; True at special tokens and padding, which go on with none.
+    piece, 0 at padding). Rows with units add unit_starts bool[B, L]: at tokens what the bitmap
+    says, so a row may begin inside a unit; True at special tokens and padding, which end units.
 
     Raises:
       IndexError: an index outside 0 ... len(rows) - 1.

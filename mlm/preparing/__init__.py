@@ -1,14 +1,14 @@
 """From a corpus to token stores on disk: text -> documents on two sides -> ids -> a folder.
 
-    documents.py   what is trained on and what is held out, streamed in passes
-    once.py        pipes, functions and iterables kept in files meanwhile
-    encode.py      ids at the tokenizer's own speed
-    folder.py      the whole: found again, waited for, or gone on with
+    documents.py     what is trained on and what is held out, streamed in passes
+    once.py          pipes, functions and iterables kept in files meanwhile
+    encode.py        ids at the tokenizer's own speed
+    folder.py        the whole: found again, waited for, or gone on with
     collocations.py  bitmaps of what stands together, for masking
-    lock.py        one process makes what several want
-    vocabulary.py  a tokenizer by itself, trained on the same documents
-    inspect.py     what a prepared folder holds, in numbers
-    remote.py      one that lies in a bucket
+    lock.py          one process makes what several want
+    vocabulary.py    a tokenizer by itself, trained on the same documents
+    inspect.py       what a prepared folder holds, in numbers
+    remote.py        one that lies in a bucket
 
 Runs before training and without jax. `data` reads what this writes.
 """

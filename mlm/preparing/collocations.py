@@ -44,10 +44,12 @@ def collocation_folder(
       OutputError: `cache_dir` cannot be written.
     """
     folder = cache_dir / f"pmi-{_name(text, more_than)}"
+    if _is_whole(folder, text):
+        return folder
     try:
         cache_dir.mkdir(parents=True, exist_ok=True)
         with one_at_a_time(cache_dir / f".{folder.name}.lock", say):
-            if not folder.exists():
+            if not _is_whole(folder, text):
                 _make_whole(text, more_than, folder, say)
     except MlmError:
         raise
@@ -89,10 +91,15 @@ def _name(text: PreparedText, more_than: int) -> str:
     return hashlib.sha256(facts.encode()).hexdigest()[:16]
 
 
+def _is_whole(folder: Path, text: PreparedText) -> bool:
+    return all((folder / side / "units.json").is_file() for side in text.stores)
+
+
 def _make_whole(text: PreparedText, more_than: int, folder: Path, say: Callable) -> None:
     """Makes `folder`, or nothing; what a killed process left is thrown away."""
     partial = folder.with_name(f".{folder.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    for left in (partial, folder):  # of a folder, a user has removed a part that was damaged
+        shutil.rmtree(left, ignore_errors=True)
     partial.mkdir()
     try:
         _make(text, more_than, partial, say)

@@ -90,7 +90,7 @@ def _text(piece: str, read: dict[str, int]) -> str:
     """What a piece stands for; what is no whole character is U+FFFD, which is no sign."""
     if all(character in read for character in piece):
         return bytes(read[character] for character in piece).decode("utf-8", "replace")
-    return piece.removeprefix("▁")
+    return piece.replace("▁", " ")
 
 
 def _bytes_of_characters() -> dict[str, int]:
