@@ -73,7 +73,7 @@ def make_premasked_step(config, built) -> Callable:
     schedule = make_schedule(settings, total_steps=built.run.total_steps)
     return make_train_step(
         built.apply,
-        lambda batch: (batch, MaskCounts(jnp.zeros(()), jnp.zeros(()))),
+        lambda batch, step, table: (batch, MaskCounts(*jnp.zeros(3))),
         make_optimizer(settings, schedule),
         schedule,
         dropout_key=jax.random.key(config.seed, impl="threefry2x32"),

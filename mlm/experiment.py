@@ -139,7 +139,7 @@ def _make_run(config, tokenizer, rows, weights: _Weights, apply, evaluate, mesh)
     )
     step = make_train_step(
         apply,
-        lambda batch: mask_batch(batch, config.masking.rate, spec=spec, root=mask_key),
+        lambda batch, step, table: mask_batch(batch, config.masking.rate, spec=spec, root=mask_key),
         tx,
         schedule,
         dropout_key=dropout_key,
@@ -228,6 +228,7 @@ def mask_batch(
     counts = MaskCounts(
         selectable=selectable_positions(batch["token_ids"], spec).sum().astype(np.float32),
         overflow=masked.pop("overflow").sum().astype(np.float32),
+        corrupted=masked["mask_weights"].sum(),
     )
     return {**batch, **masked}, counts
 

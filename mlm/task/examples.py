@@ -128,9 +128,9 @@ def split_validation(data: Any) -> tuple[Any, Any, Any]:
 def make_mask(
     masking: Masking | None, root: jax.Array
 ) -> Callable[[Batch], tuple[Batch, MaskCounts]]:
-    """The masking of `make_train_step`; rows that are masked already pass as they are."""
+    """Masks a batch; rows that are masked already pass as they are."""
     if masking is None:
-        return lambda batch: (batch, MaskCounts(jnp.zeros(()), jnp.zeros(())))
+        return lambda batch: (batch, MaskCounts(*jnp.zeros(3)))
     spec, rate = masking
     compiled = jax.jit(lambda batch: mask_batch(batch, rate, spec=spec, root=root))
 

@@ -4,6 +4,7 @@ The step is that of `mlm.training`; here are only the loop around it and what it
 """
 
 import dataclasses
+import functools
 import math
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -11,7 +12,7 @@ from typing import Any
 import optax
 
 from mlm.errors import NonFiniteError
-from mlm.training.loss import LossSums, SlotLoss, masked_cross_entropy, masked_loss
+from mlm.training.loss import LossSums, SlotLoss, cross_entropy, masked_loss
 from mlm.training.metrics import Interval, host
 from mlm.training.optimizer import OptimizerSettings, Schedule, make_optimizer
 from mlm.training.progress import ProgressDisplay
@@ -29,13 +30,18 @@ class Settings:
 
     Attributes:
       tx: the optimizer.
-      loss_sums: see `make_train_step`.
+      loss: of each mask slot, see `mlm.training.loss`.
       jit_compile: False runs operation by operation, for looking into it.
     """
 
     tx: optax.GradientTransformation
-    loss_sums: Callable[..., LossSums] = masked_cross_entropy
+    loss: SlotLoss = cross_entropy
     jit_compile: bool = True
+
+    @property
+    def loss_sums(self) -> Callable[..., LossSums]:
+        """`loss_sums(logits, labels, weights)`."""
+        return functools.partial(masked_loss, loss=self.loss)
 
 
 def make_settings(
@@ -50,8 +56,8 @@ def make_settings(
             f"loss is {loss!r}; give a function (logits float32[B, P, V], labels int32[B, P]) -> "
             "float32[B, P], or None for cross-entropy"
         )
-    sums = masked_cross_entropy if loss is None else lambda *slots: masked_loss(*slots, loss=loss)
-    return Settings(_optimizer(optimizer, learning_rate), sums, bool(jit_compile))
+    tx = _optimizer(optimizer, learning_rate)
+    return Settings(tx, cross_entropy if loss is None else loss, bool(jit_compile))
 
 
 @dataclasses.dataclass

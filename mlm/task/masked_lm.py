@@ -209,17 +209,18 @@ class DistilBertMaskedLM(PresetModel):
         return evaluate_examples(score, params, examples, batch_size=size, put=self._put, stop=stop)
 
     def _train_step(self, examples: Examples, frozen: frozenset[str]):
+        mask = make_mask(examples.masking, self._keys.mask)
         return self._function(
             ("step", examples.masking, frozen, self._settings),
             lambda: make_train_step(
                 self._apply,
-                make_mask(examples.masking, self._keys.mask),
+                lambda batch, step, table: mask(batch),
                 self._settings.tx,
                 lambda step: jnp.nan,  # an optimizer does not tell its learning rate
                 dropout_key=self._keys.dropout,
                 mesh=self._mesh,
                 frozen=frozen,
-                loss_sums=self._settings.loss_sums,
+                loss=self._settings.loss,
             ),
         )
 

@@ -15,7 +15,10 @@ from mlm.evaluation.frozen import SlotSums, masked_places, slot_sums
 from mlm.task.examples import Examples
 from mlm.training.loss import LossSums
 from mlm.training.signals import StopRequest
-from mlm.training.step import Apply, Batch, Mask, Params
+from mlm.training.step import Apply, Batch, MaskCounts, Params
+
+# From `mlm.task.examples.make_mask`.
+Mask = Callable[[Batch], tuple[Batch, MaskCounts]]
 
 # Of the frozen masks, in every object: that of `config.eval.seed`.
 EVAL_SEED = 0

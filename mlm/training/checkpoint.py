@@ -1,6 +1,7 @@
 """Checkpoints of a run, over Orbax: saved in the background, found again by the next attempt.
 
-A step's folder holds items of their own, so that evaluation reads `params` alone. Orbax loses a
+A step's folder holds items of their own, so that evaluation reads `params` alone; `mask_table` is
+there only where masking adapts. Orbax loses a
 save that is still running when the process leaves by an exception; `checkpoints_in` therefore
 always waits and closes. Saves are atomic: a killed run leaves a temporary folder, never listed.
 """
@@ -9,6 +10,7 @@ import contextlib
 import logging
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
@@ -56,6 +58,8 @@ class Checkpoints:
             "opt_state": ocp.args.StandardSave(state.opt_state),
             "interval": ocp.args.JsonSave(dict(interval)),
         }
+        if _is_there(state.mask_table):
+            items["mask_table"] = ocp.args.StandardSave(_named(state.mask_table))
         metrics = None if loss is None else {"loss": loss}
         with self._as_output_error():
             saved = self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
@@ -78,7 +82,19 @@ class Checkpoints:
         }
         items = self._restore(step, args)
         number = jax.device_put(jax.numpy.int32(step), like.step.sharding)
-        return TrainState(number, items["params"], items["opt_state"]), items["interval"]
+        table = self.restore_mask_table(step, like.mask_table)
+        return TrainState(number, items["params"], items["opt_state"], table), items["interval"]
+
+    def restore_mask_table(self, step: int, like: Any) -> Any:
+        """What masking followed at `step`, `()` for a `like` of `()`.
+
+        Raises:
+          CheckpointError: as `restore`; also where the run's masking did not adapt.
+        """
+        if not _is_there(like):
+            return like
+        args = {"mask_table": ocp.args.StandardRestore(_named(like))}
+        return self._restore(step, args)["mask_table"]["table"]
 
     def restore_params(self, step: int, like: Params) -> Params:
         """The params saved at `step`; raises CheckpointError as `restore` does."""
@@ -152,6 +168,15 @@ def checkpoints_in(
             manager.close()
         raise
     manager.close()
+
+
+def _is_there(mask_table: Any) -> bool:
+    return bool(jax.tree.leaves(mask_table))
+
+
+def _named(mask_table: Any) -> dict[str, Any]:
+    """Orbax takes no bare array."""
+    return {"table": mask_table}
 
 
 def _loss(metrics: Mapping[str, float]) -> float:

@@ -100,7 +100,8 @@ def train_in(workdir: Path, run: Run) -> Outcome:
         state, interval = run.init_state(), Interval(slots=run.slots)
         step = start = checkpoints.latest() or 0
         if start:
-            state, interval.sums = checkpoints.restore(start, like=state)
+            state, sums = checkpoints.restore(start, like=state)
+            interval.resume(sums)
             display.say(f"continuing at step {start} of {run.total_steps}")
         writer = MetricWriter(workdir, resume_step=start, tensorboard=run.tensorboard)
         evaluation, pending = None, None

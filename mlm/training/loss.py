@@ -20,19 +20,27 @@ class LossSums(NamedTuple):
     correct: jax.Array  # those whose most probable token is the label
 
 
+class SlotScores(NamedTuple):
+    """How each mask slot was predicted, `float32[B, P]` each."""
+
+    losses: jax.Array
+    hits: jax.Array  # 1 where the most probable token is the label
+
+
 # loss(logits float32[B, P, V], labels int32[B, P]) -> float32[B, P]
 SlotLoss = Callable[[jax.Array, jax.Array], jax.Array]
+# In nats.
+cross_entropy: SlotLoss = optax.softmax_cross_entropy_with_integer_labels
 
 
-def masked_loss(
-    logits: jax.Array, labels: jax.Array, weights: jax.Array, *, loss: SlotLoss
-) -> LossSums:
-    """Weighted sums of a loss and of hits over all mask slots.
+def slot_scores(
+    logits: jax.Array, labels: jax.Array, *, loss: SlotLoss = cross_entropy
+) -> SlotScores:
+    """The loss of every mask slot, and whether it was hit.
 
     Args:
       logits: `float32[B, P, V]`, only at mask positions.
       labels: `int32[B, P]`, the original ids.
-      weights: `float32[B, P]`, 0 in empty slots.
       loss: of each slot, not their mean.
 
     Raises:
@@ -47,15 +55,25 @@ def masked_loss(
         )
     # Not argmax, which is thirty times slower on CPU; a tie for the first place counts as a hit.
     at_label = jnp.take_along_axis(logits, labels[..., None], axis=-1)[..., 0]
-    hits = (at_label >= jnp.max(logits, axis=-1)).astype(jnp.float32)
+    return SlotScores(losses, (at_label >= jnp.max(logits, axis=-1)).astype(jnp.float32))
+
+
+def sum_scores(scores: SlotScores, weights: jax.Array) -> LossSums:
+    """Sums weighted by `float32[B, P]`, which is 0 in empty slots."""
     return LossSums(
-        loss=jnp.sum(losses * weights),
+        loss=jnp.sum(scores.losses * weights),
         weight=jnp.sum(weights),
-        correct=jnp.sum(hits * weights),
+        correct=jnp.sum(scores.hits * weights),
     )
+
+
+def masked_loss(
+    logits: jax.Array, labels: jax.Array, weights: jax.Array, *, loss: SlotLoss
+) -> LossSums:
+    """`sum_scores` of `slot_scores`, where single slots are of no interest."""
+    return sum_scores(slot_scores(logits, labels, loss=loss), weights)
 
 
 def masked_cross_entropy(logits: jax.Array, labels: jax.Array, weights: jax.Array) -> LossSums:
     """`masked_loss` with cross-entropy in nats."""
-    cross_entropy = optax.softmax_cross_entropy_with_integer_labels
     return masked_loss(logits, labels, weights, loss=cross_entropy)

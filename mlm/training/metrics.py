@@ -12,7 +12,7 @@ from mlm.errors import NonFiniteError, OutputError
 from mlm.training.step import StepMetrics
 from mlm.whole_file import write_whole
 
-SUMS = ("steps", "loss", "masked", "correct", "selectable", "overflow", "tokens")
+SUMS = ("steps", "loss", "masked", "correct", "selectable", "overflow", "corrupted", "tokens")
 
 
 class Interval:
@@ -24,6 +24,10 @@ class Interval:
     def __init__(self, *, slots: int):
         self.slots = slots  # B * L, padding included
         self.restart()
+
+    def resume(self, sums: Mapping[str, float]) -> None:
+        """Goes on from the sums of a checkpoint; one that it lacks reads as 0."""
+        self.sums = dict.fromkeys(SUMS, 0.0) | dict(sums)
 
     def restart(self) -> None:
         self.sums = dict.fromkeys(SUMS, 0.0)
@@ -67,6 +71,7 @@ class Interval:
             "train/learning_rate": float(self.last.learning_rate),
             "train/gradient_norm": float(self.last.grad_norm),
             "masking/realised_rate": sums["masked"] / max(sums["selectable"], 1.0),
+            "masking/corrupted_rate": sums["corrupted"] / max(sums["selectable"], 1.0),
             "masking/overflow": sums["overflow"],  # tokens
             "data/padding_share": 1 - sums["tokens"] / (self.slots * sums["steps"]),
             "steps": int(sums["steps"]),  # that this line covers

@@ -6,15 +6,16 @@ restarted run repeats it bit for bit. B batch, L length, P mask slots.
 """
 
 from collections.abc import Callable, Collection
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import optax
 from jax.sharding import Mesh
 
+from mlm.training.adaptive import Adaptive, id_sums, init_table, no_sums, update_table
 from mlm.training.freezing import merge, split
-from mlm.training.loss import LossSums, masked_cross_entropy
+from mlm.training.loss import LossSums, SlotLoss, cross_entropy, slot_scores, sum_scores
 from mlm.training.optimizer import Schedule
 from mlm.training.sharding import by_row, replicated
 
@@ -22,8 +23,10 @@ Batch = dict[str, jax.Array]
 Params = dict
 # apply(params, batch, key=None) -> float32[B, P, V]; no key means no dropout.
 Apply = Callable[..., jax.Array]
-# mask(batch) -> the batch with mask slots, and MaskCounts.
-Mask = Callable[[Batch], tuple[Batch, "MaskCounts"]]
+# mask(batch, step int32[], table) -> the batch with mask slots, and MaskCounts. The step is for
+# schedules, the table for weights that adapt. It may give each row several times, copies side by
+# side and masked apart: then every field has the rows of the copies.
+Mask = Callable[[Batch, jax.Array, Any], tuple[Batch, "MaskCounts"]]
 
 
 class TrainState(NamedTuple):
@@ -32,13 +35,15 @@ class TrainState(NamedTuple):
     step: jax.Array  # int32[], batches seen; it advances also when an update is skipped
     params: Params  # float32
     opt_state: optax.OptState  # of the params that are not frozen
+    mask_table: Any = ()  # what masking follows, see `mlm.training.adaptive`; () if nothing
 
 
 class MaskCounts(NamedTuple):
     """What masking met in a batch, `float32[]` each."""
 
-    selectable: jax.Array  # tokens that could have been selected
+    selectable: jax.Array  # tokens that could have been selected, before rows are copied
     overflow: jax.Array  # selected tokens that found no slot
+    corrupted: jax.Array  # tokens selected for corruption, predicted or not; of copies the mean
 
 
 class StepMetrics(NamedTuple):
@@ -59,6 +64,7 @@ def make_init_state(
     *,
     frozen: Collection[str] = (),
     given: Params | None = None,
+    adapt: Adaptive | None = None,
 ) -> Callable[[jax.Array], TrainState]:
     """`init_state(key) -> TrainState`, made on the mesh without passing through one device.
 
@@ -68,10 +74,13 @@ def make_init_state(
       mesh: all of the state is on each of its devices.
       frozen: paths, see `mlm.training.freezing`.
       given: NumPy arrays to start from in place of random ones; the key has no say then.
+      adapt: what masking follows; the state gets its table.
     """
 
     def state_of(params: Params) -> TrainState:
-        return TrainState(jnp.zeros((), jnp.int32), params, tx.init(split(params, frozen)[0]))
+        opt_state = tx.init(split(params, frozen)[0])
+        table = () if adapt is None else init_table(adapt)
+        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, table)
 
     if given is not None:
         # As an argument: arrays that a jitted function closes over are compiled into it.
@@ -90,7 +99,8 @@ def make_train_step(
     mesh: Mesh,
     accumulation: int = 1,
     frozen: Collection[str] = (),
-    loss_sums: Callable[..., LossSums] = masked_cross_entropy,
+    loss: SlotLoss = cross_entropy,
+    adapt: Adaptive | None = None,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
     """`step(state, batch) -> (state, metrics)`; the given state's buffers are reused.
 
@@ -99,19 +109,23 @@ def make_train_step(
 
     Args:
       apply: the model.
-      mask: the masking transform, called once on the whole batch.
+      mask: the masking transform, called once on the whole batch with the step and the table.
       tx, schedule: optimizer; the schedule is only reported.
       dropout_key: folded with the step, and with the microbatch.
       mesh: where rows are split over the axis `data`.
       accumulation: microbatches; it must divide the rows of each device.
       frozen: paths of params that stay as they are, see `mlm.training.freezing`.
-      loss_sums: `loss_sums(logits, labels, weights)`, see `masked_loss` for another loss.
+      loss: of each mask slot, see `slot_scores`.
+      adapt: what the table of the state averages; None: there is none.
     """
 
     def loss_sum(trained, rest, batch, key):
         logits = apply(merge(trained, rest), batch, key=key)
-        sums = loss_sums(logits, batch["mask_ids"], batch["mask_weights"])
-        return sums.loss, sums
+        labels, weights = batch["mask_ids"], batch["mask_weights"]
+        scores = slot_scores(logits, labels, loss=loss)
+        sums = sum_scores(scores, weights)
+        by_id = () if adapt is None else id_sums(adapt, scores, labels, weights)
+        return sums.loss, (sums, by_id)
 
     value_and_grad = jax.value_and_grad(loss_sum, has_aux=True)
 
@@ -125,15 +139,17 @@ def make_train_step(
             (_, sums), grads = value_and_grad(trained, rest, microbatch, jax.random.fold_in(key, i))
             return jax.tree.map(jnp.add, totals, (grads, sums)), None
 
-        zeros = jax.tree.map(jnp.zeros_like, (trained, LossSums(*[jnp.zeros(())] * 3)))
+        nothing = LossSums(*[jnp.zeros(())] * 3), () if adapt is None else no_sums(adapt)
+        zeros = jax.tree.map(jnp.zeros_like, (trained, nothing))
         microbatches = jax.tree.map(lambda x: _split(x, accumulation), batch)
         return jax.lax.scan(add_microbatch, zeros, (jnp.arange(accumulation), microbatches))[0]
 
     def train_step(state: TrainState, batch: Batch) -> tuple[TrainState, StepMetrics]:
-        masked, counts = mask(batch)
+        table = state.mask_table
+        masked, counts = mask(batch, state.step, table)
         key = jax.random.fold_in(dropout_key, state.step)
         trained, rest = split(state.params, frozen)
-        grads, sums = gradient_sums(trained, rest, masked, key)
+        grads, (sums, by_id) = gradient_sums(trained, rest, masked, key)
         weight = jnp.where(sums.weight > 0, sums.weight, 1)
         grads = jax.tree.map(lambda g: g / weight, grads)
         grad_norm = optax.tree.norm(grads)
@@ -147,6 +163,7 @@ def make_train_step(
             state.step + 1,
             merge(jax.tree.map(keep, updated, trained), rest),
             jax.tree.map(keep, opt_state, state.opt_state),
+            table if adapt is None else keep(update_table(adapt, table, by_id), table),
         )
         tokens = jnp.sum(batch["padding_mask"], dtype=jnp.float32)
         rate = jnp.asarray(schedule(state.step), jnp.float32)

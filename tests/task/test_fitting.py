@@ -7,7 +7,7 @@ import pytest
 
 from mlm.errors import ConfigError
 from mlm.task.fitting import History, make_settings
-from mlm.training.loss import masked_cross_entropy
+from mlm.training.loss import cross_entropy
 
 
 def first_updates(tx, steps=2):
@@ -22,7 +22,7 @@ def first_updates(tx, steps=2):
 
 def test_the_default_is_the_originals():
     settings = make_settings()
-    assert settings.loss_sums is masked_cross_entropy and settings.jit_compile
+    assert settings.loss is cross_entropy and settings.jit_compile
     np.testing.assert_allclose(first_updates(settings.tx), [-5e-5] * 2, rtol=1e-4)
 
 

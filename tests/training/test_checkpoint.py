@@ -139,3 +139,34 @@ def test_a_save_that_does_not_fit_is_told_and_hides_no_other_error(tmp_path, the
     assert done.stdout.startswith(told), done.stderr
     assert done.stdout.endswith("latest 1\n")
     assert then == "fail" or "newest complete one is 1; free some space" in done.stdout
+
+
+# ---- what masking follows -----------------------------------------------------------------------
+
+
+def test_a_mask_table_is_an_item_of_its_own_where_there_is_one(tmp_path, folder):
+    table = {"mean": jnp.arange(4.0)}
+    with checkpoints_in(tmp_path) as checkpoints:
+        checkpoints.save(1, make_state(1)._replace(mask_table=table), interval=SUMS, loss=None)
+    assert (tmp_path / "1/mask_table").is_dir() and not (folder / "5/mask_table").exists()
+    like = make_state(0)._replace(mask_table={"mean": jnp.zeros(4)})
+    with checkpoints_in(tmp_path, read_only=True) as checkpoints:
+        state, _ = checkpoints.restore(1, like=like)
+        assert equal(state, make_state(1)._replace(mask_table=table))
+        assert equal(checkpoints.restore_mask_table(1, like.mask_table), table)
+        assert equal(checkpoints.restore_params(1, like.params), state.params)
+
+
+def test_a_bare_array_is_a_mask_table_too(tmp_path):
+    with checkpoints_in(tmp_path) as checkpoints:
+        state = make_state(1)._replace(mask_table=jnp.arange(3.0))
+        checkpoints.save(1, state, interval=SUMS, loss=None)
+        checkpoints.wait()
+        assert equal(checkpoints.restore_mask_table(1, jnp.zeros(3)), jnp.arange(3.0))
+
+
+def test_a_mask_table_that_is_not_there(folder):
+    with checkpoints_in(folder, read_only=True) as checkpoints:
+        assert checkpoints.restore_mask_table(5, ()) == ()
+        with pytest.raises(CheckpointError, match="checkpoints/5 cannot be restored"):
+            checkpoints.restore_mask_table(5, jnp.zeros(3))

@@ -39,9 +39,9 @@ def apply(params, batch, key=None):
     return x @ params["body"]["word"].T + params["head"]["bias"]
 
 
-def mask(batch):
+def mask(batch, step, table):
     slots = {"mask_ids": batch["token_ids"], "mask_weights": jnp.ones(batch["token_ids"].shape)}
-    return batch | slots, MaskCounts(jnp.zeros(()), jnp.zeros(()))
+    return batch | slots, MaskCounts(*jnp.zeros(3))
 
 
 def make(tx, patterns, accumulation=1):

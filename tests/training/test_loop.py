@@ -27,7 +27,12 @@ def add_step(state, batch):
     moved = 0.9 * state.opt_state["m"] + value
     one = jnp.float32(1)
     metrics = StepMetrics(
-        LossSums(value * 4, one * 4, one), MaskCounts(one * 20, one * 0), one * 30, value, one, True
+        LossSums(value * 4, one * 4, one),
+        MaskCounts(one * 20, one * 0, one * 4),
+        one * 30,
+        value,
+        one,
+        True,
     )._replace(finite=jnp.isfinite(value))
     return TrainState(state.step + 1, {"w": state.params["w"] + moved}, {"m": moved}), metrics
 
@@ -92,7 +97,8 @@ def test_a_line_covers_its_interval(tmp_path):
     train(make_run(log_every=4)[0], tmp_path)
     assert losses(tmp_path) == {4: 2.5, 8: 6.5, 10: 9.5}
     line = read_metrics(tmp_path / "metrics.jsonl")[0]
-    assert line["masking/realised_rate"] == 0.2 and line["data/padding_share"] == 0.25
+    assert line["masking/realised_rate"] == line["masking/corrupted_rate"] == 0.2
+    assert line["data/padding_share"] == 0.25
     assert line["train/accuracy"] == 0.25 and line["steps"] == 4
 
 

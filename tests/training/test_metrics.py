@@ -13,7 +13,7 @@ f = np.float32
 
 def metrics(loss=8.0, finite=True):
     return StepMetrics(
-        LossSums(f(loss), f(4), f(1)), MaskCounts(f(25), f(2)), f(30), f(0.5), f(1e-3), finite
+        LossSums(f(loss), f(4), f(1)), MaskCounts(f(25), f(2), f(5)), f(30), f(0.5), f(1e-3), finite
     )
 
 
@@ -24,6 +24,7 @@ def test_means_are_over_tokens_not_over_steps():
     line = interval.line()
     assert line["train/loss"] == 0.5 and line["train/accuracy"] == 13 / 16
     assert line["masking/realised_rate"] == 16 / 50 and line["masking/overflow"] == 4
+    assert line["masking/corrupted_rate"] == 10 / 50
     assert line["data/padding_share"] == 0.25 and line["steps"] == 2
 
 
@@ -42,6 +43,18 @@ def test_speeds_leave_out_what_compiled_and_what_paused():
     assert line["perf/tokens_per_second"] == pytest.approx(20.0, rel=0.01)
     assert line["perf/useful_tokens_per_second"] == pytest.approx(12.5, rel=0.01)
     assert line["perf/masked_tokens_per_second"] == pytest.approx(2.0, rel=0.01)
+
+
+def test_a_sum_that_an_older_checkpoint_lacks_reads_as_zero():
+    interval = Interval(slots=40)
+    interval.add(1, metrics())
+    older = {name: value for name, value in interval.sums.items() if name != "corrupted"}
+    resumed = Interval(slots=40)
+    resumed.resume(older)
+    resumed.add(2, metrics())
+    line = resumed.line()
+    assert line["steps"] == 2 and line["masking/realised_rate"] == 8 / 50
+    assert line["masking/corrupted_rate"] == 5 / 50
 
 
 def test_a_step_that_is_not_finite_raises():

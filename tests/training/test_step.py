@@ -13,7 +13,6 @@ from mlm.experiment import mask_batch
 from mlm.masking import MaskingSpec
 from mlm.models import DistilBertConfig, apply, create, create_abstract
 from mlm.training import make_init_state, make_train_step
-from mlm.training.loss import masked_loss
 from mlm.training.sharding import put_batch
 from mlm.training.step import MaskCounts
 
@@ -54,7 +53,7 @@ def setup(devices, accumulation, dropout):
 
     step = make_train_step(
         counted_apply,
-        lambda batch: mask_batch(batch, 0.3, spec=SPEC, root=KEY),
+        lambda batch, step, table: mask_batch(batch, 0.3, spec=SPEC, root=KEY),
         TX,
         lambda step: 1e-2,
         dropout_key=KEY,
@@ -113,6 +112,7 @@ def test_metrics_count_what_the_batch_holds():
     assert int(state.step) == 1
     assert metrics.tokens == batch["padding_mask"].sum()
     assert metrics.counts.selectable == selectable
+    assert metrics.counts.corrupted == metrics.sums.weight
     assert abs(metrics.sums.weight + metrics.counts.overflow - 0.3 * selectable) < 16
     assert metrics.finite and metrics.grad_norm > 0
 
@@ -200,12 +200,12 @@ def test_another_loss_and_weights_of_less_than_one_in_all():
     tx = optax.sgd(1.0)
     step = make_train_step(
         run,
-        lambda batch: (batch, MaskCounts(jnp.zeros(()), jnp.zeros(()))),
+        lambda batch, step, table: (batch, MaskCounts(*jnp.zeros(3))),
         tx,
         lambda step: 1.0,
         dropout_key=KEY,
         mesh=mesh,
-        loss_sums=functools.partial(masked_loss, loss=spread),
+        loss=spread,
     )
     loss, gradient = jax.jit(jax.value_and_grad(by_hand))(params)
     state = make_init_state(lambda key: jax.tree.map(jnp.copy, params), tx, mesh)(KEY)
