@@ -43,16 +43,16 @@ def main(argv: Sequence[str]) -> None:
 def make_mask(config, built) -> Callable:
     """`mask(batch)`: the step's masking, jitted by itself."""
     import jax
+    import jax.numpy as jnp
 
-    from mlm import experiment
+    from mlm import masks
     from mlm.training.sharding import by_row
 
-    spec = experiment.masking_spec(config, built.tokenizer)
     root = jax.random.key(config.seed, impl="threefry2x32")
-    rate = config.masking.rate
+    mask = masks.make_mask(config, built.text, root=root, total_steps=built.run.total_steps)
+    table = built.run.init_state().mask_table
     return jax.jit(
-        lambda batch: experiment.mask_batch(batch, rate, spec=spec, root=root)[0],
-        out_shardings=by_row(built.mesh),
+        lambda batch: mask(batch, jnp.int32(0), table)[0], out_shardings=by_row(built.mesh)
     )
 
 

@@ -15,7 +15,6 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from mlm.errors import ConfigError
-from mlm.masking import required_slots
 
 SUFFIXES = ("steps", "epochs", "examples", "percent")
 OPEN_SECTIONS = ("optimizer.args",)  # their fields are the arguments of a library's function
@@ -124,12 +123,6 @@ def duration(section: ConfigDict, stem: str, *, epoch: int, batch_size: int, tot
     examples = {"steps": batch_size, "epochs": epoch, "examples": 1, "percent": 0}[suffix]
     steps = value / 100 * total if suffix == "percent" else value * examples / batch_size
     return max(1, math.ceil(steps - 1e-9))
-
-
-def mask_slots(config: ConfigDict, length: int, rate: float) -> int:
-    """P: the configured number of mask slots, or what rows of `length` need at `rate`."""
-    given = config.masking.mask_selection_length
-    return required_slots(rate, length, config.masking.count) if given is None else given
 
 
 def largest_rate(config: ConfigDict) -> float:

@@ -16,14 +16,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mlm import models, saved
-from mlm.config import STANDARD_RATE, duration, flat, mask_slots, model_fields
+from mlm.config import duration, flat, model_fields
 from mlm.data import Rows, locate, read_rows, token_counts
 from mlm.errors import ConfigError
 from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
 from mlm.evaluation.frozen import EvalRows, make_evaluate, unigram_log_probs
 from mlm.input import batch_function, heldout_rows, prepare_text, training_rows
-from mlm.masking import MaskingSpec, mask_tokens, required_slots, row_keys
-from mlm.masking.transform import selectable_positions
+from mlm.masks import adaptive, make_evaluation_masks, make_mask
 from mlm.preparing import PreparedText
 from mlm.rules import validate, validate_sizes
 from mlm.start import Start, find_start, with_sizes_of
@@ -32,7 +31,7 @@ from mlm.training.freezing import frozen_paths
 from mlm.training.loop import Run
 from mlm.training.optimizer import OptimizerSettings, make_optimizer, make_schedule
 from mlm.training.sharding import by_row, make_mesh, put_batch, replicated
-from mlm.training.step import Batch, MaskCounts, make_init_state, make_train_step
+from mlm.training.step import make_init_state, make_train_step
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,7 +94,8 @@ def build(
     text = prepare_text(config, documents=documents, tokenizer=start.tokenizer, say=say)
     for prompt in config.eval.fill:  # found now rather than at the end of the run
         check_prompt(text.tokenizer, prompt, config.model.max_length)
-    rows, held_out = training_rows(config, text), heldout_rows(config, text)
+    rows = training_rows(config, text, say=say)
+    held_out = heldout_rows(config, text, say=say)
 
     model = model_config(config, text.tokenizer.vocabulary_size)
     apply = functools.partial(models.apply, models.create_abstract(model)[0])
@@ -103,7 +103,7 @@ def build(
     evaluate = _make_evaluate(config, text, held_out, apply, mesh)
     frozen = frozen_paths(models.create_abstract(model)[1], config.train.freeze)
     weights = _Weights(model, start.params, frozen)
-    run = _make_run(config, text.tokenizer, rows, weights, apply, evaluate, mesh)
+    run = _make_run(config, text, rows, weights, apply, evaluate, mesh)
     keep = functools.partial(saved.keep_origin, start=start, text=text, rows=rows)
     run = dataclasses.replace(run, keep=keep)
     return Experiment(start, text, rows, held_out, model, apply, fill, frozen, mesh, run)
@@ -117,7 +117,9 @@ class _Weights(NamedTuple):
     frozen: frozenset[str]
 
 
-def _make_run(config, tokenizer, rows, weights: _Weights, apply, evaluate, mesh) -> Run:
+def _make_run(
+    config, text: PreparedText, rows: Rows, weights: _Weights, apply, evaluate, mesh: Mesh
+) -> Run:
     """The functions and numbers of the training loop."""
     batch_size = config.train.batch_size
     steps = functools.partial(duration, epoch=len(rows), batch_size=batch_size)
@@ -129,23 +131,25 @@ def _make_run(config, tokenizer, rows, weights: _Weights, apply, evaluate, mesh)
     # Three keys from one seed; masks and dropout fold the example and the step into theirs.
     root = jax.random.key(config.seed, impl="threefry2x32")
     init_key, mask_key, dropout_key = (jax.random.fold_in(root, i) for i in range(3))
-    spec = masking_spec(config, tokenizer)
+    adapt = adaptive(config, text.tokenizer.vocabulary_size)
     init_state = make_init_state(
         lambda key: models.create(weights.model, key)[1],
         tx,
         mesh,
         frozen=weights.frozen,
         given=weights.given,
+        adapt=adapt,
     )
     step = make_train_step(
         apply,
-        lambda batch, step, table: mask_batch(batch, config.masking.rate, spec=spec, root=mask_key),
+        make_mask(config, text, root=mask_key, total_steps=total),
         tx,
         schedule,
         dropout_key=dropout_key,
         mesh=mesh,
         accumulation=config.train.accumulation,
         frozen=weights.frozen,
+        adapt=adapt,
     )
     return Run(
         init_state=lambda: init_state(init_key),
@@ -199,60 +203,15 @@ def optimizer_settings(config: ConfigDict, *, warmup: int) -> OptimizerSettings:
     )
 
 
-def masking_spec(config: ConfigDict, tokenizer: Tokenizer) -> MaskingSpec:
-    """The static masking settings of `config.masking`; no special id is ever selected."""
-    masking = config.masking
-    return MaskingSpec(
-        vocabulary_size=tokenizer.vocabulary_size,
-        mask_token_id=tokenizer.special.mask,
-        mask_selection_length=mask_slots(config, config.data.length, masking.rate),
-        unselectable_token_ids=_unselectable(tokenizer, select_unknown=masking.select_unknown),
-        mask_token_rate=masking.mask_token_rate,
-        random_token_rate=masking.random_token_rate,
-        count=masking.count,
-        random_ids=masking.random_ids,
-    )
-
-
-def _unselectable(tokenizer: Tokenizer, *, select_unknown: bool) -> set[int]:
-    """The special ids; [UNK] is an ordinary token if `select_unknown`."""
-    return set(tokenizer.special_ids) - ({tokenizer.special.unk} if select_unknown else set())
-
-
-def mask_batch(
-    batch: Batch, rate: float | jax.Array, *, spec: MaskingSpec, root: jax.Array
-) -> tuple[Batch, MaskCounts]:
-    """The batch with corrupted ids and mask slots, and what masking met."""
-    keys = row_keys(root, batch["visits"], batch["example_ids"])
-    masked = mask_tokens(keys, batch["token_ids"], spec, rate=rate)._asdict()
-    counts = MaskCounts(
-        selectable=selectable_positions(batch["token_ids"], spec).sum().astype(np.float32),
-        overflow=masked.pop("overflow").sum().astype(np.float32),
-        corrupted=masked["mask_weights"].sum(),
-    )
-    return {**batch, **masked}, counts
-
-
 def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) -> Callable:
     """Evaluation on masks that no training setting changes, so that runs can be compared."""
     special = text.tokenizer.special
-    # The standard rate first: it decides which checkpoint is best.
-    rates = tuple(dict.fromkeys(r for r in (STANDARD_RATE, config.masking.rate) if r > 0))
-    spec = MaskingSpec(
-        vocabulary_size=text.tokenizer.vocabulary_size,
-        mask_token_id=special.mask,
-        mask_selection_length=required_slots(max(rates), config.eval.length, "stochastic"),
-        unselectable_token_ids=_unselectable(text.tokenizer, select_unknown=True),
-        count="stochastic",
-    )
-    root = jax.random.key(config.eval.seed, impl="threefry2x32")
-    mask = functools.partial(mask_batch, spec=spec, root=root)
     size = min(config.eval.max_examples, len(rows))
     # The last batch is filled up anyway, so any number of devices can share the rows.
     batch_size = -(-config.eval.batch_size // mesh.size) * mesh.size
     return make_evaluate(
         apply,
-        {f"token@{rate:g}": (mask, rate) for rate in rates},
+        make_evaluation_masks(config, text.tokenizer),
         lambda: _eval_rows(rows, size, batch_size, special.pad),
         mask_token_id=special.mask,
         unigram_log_probs=unigram_log_probs(token_counts(text.train)),

@@ -10,6 +10,7 @@ import eval as eval_script
 import train as train_script
 from mlm import experiment
 from mlm.config import apply_overrides, load_config
+from mlm.masks import training_rates, training_strategy
 from mlm.rules import validate
 
 SLOTS = {"mask", "random", "keep"}
@@ -170,11 +171,15 @@ def test_the_loss_of_a_document_is_the_same_packed_or_alone(tiny):
     assert compared >= 8
 
 
+def training_spec(config, exp):
+    return training_strategy(config, exp.text, training_rates(config, total_steps=1)).spec
+
+
 def test_no_training_mask_hides_a_special_token(tiny):
     exp = experiment.build(make_config(tiny, masking__rate=0.5), say=str)
-    spec = experiment.masking_spec(make_config(tiny, masking__rate=0.5), exp.tokenizer)
+    spec = training_spec(make_config(tiny, masking__rate=0.5), exp)
     special = exp.tokenizer.special
     assert set(spec.unselectable_token_ids) == set(exp.tokenizer.special_ids) - {special.unk}
     without = make_config(tiny, masking__select_unknown=False)
-    spec = experiment.masking_spec(without, exp.tokenizer)
+    spec = training_spec(without, exp)
     assert set(spec.unselectable_token_ids) == set(exp.tokenizer.special_ids)

@@ -18,6 +18,7 @@ from mlm.masking.keys import Stream, draw_bits, unit_interval
 from mlm.masking.selection import count_selected, score_units, select
 from mlm.masking.smallest import NEVER, positions_of
 from mlm.masking.spec import MaskingSpec
+from mlm.masking.tables import draw_ids
 from mlm.masking.units import Units, make_units
 
 
@@ -74,8 +75,8 @@ def mask_tokens(
         also begin behind unselectable tokens. By default each token is a unit.
       weights: `float32[V]` of ids or `float32[B, L]` of tokens: units are selected one after the
         other with probabilities in proportion to them; 0: never. Not for count 'bernoulli'.
-      random_cdf: `uint32[R]`, cumulative probabilities of `spec.replacement_ids` in units of 2^-32;
-        by default all are as likely.
+      random_cdf: `uint32[R]` from `tables.random_id_cdf`, the law of `spec.replacement_ids`; by
+        default all are as likely.
       prediction_rate: the share to predict, at most `rate`: the first of the selected. All that is
         selected is corrupted. By default all of it is predicted.
       copies: r copies of each row with disjoint selections of `rate` each, the copies of a row side
@@ -181,7 +182,7 @@ def _random_ids(bits: jax.Array, random_cdf: jax.Array | None, spec: MaskingSpec
     if random_cdf is None:
         # The modulo favours low ids by at most R / 2^32: 6e-5 for a vocabulary of 250,000.
         return ids[bits % np.uint32(ids.size)]
-    return ids[jnp.searchsorted(random_cdf[:-1], bits, side="right")]
+    return ids[draw_ids(jnp.asarray(random_cdf), bits)]
 
 
 def _write_back(token_ids, positions, filled, replacements) -> jax.Array:

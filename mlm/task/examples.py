@@ -12,9 +12,9 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlm.experiment import mask_batch
 from mlm.masking import MaskingSpec
 from mlm.models import DistilBertConfig
+from mlm.strategy import Strategy, mask_batch
 from mlm.task.features import Rows, read_count, read_features, read_targets, read_texts
 from mlm.task.preprocessor import DistilBertMaskedLMPreprocessor
 from mlm.training.step import Batch, MaskCounts
@@ -132,7 +132,7 @@ def make_mask(
     if masking is None:
         return lambda batch: (batch, MaskCounts(*jnp.zeros(3)))
     spec, rate = masking
-    compiled = jax.jit(lambda batch: mask_batch(batch, rate, spec=spec, root=root))
+    compiled = jax.jit(lambda batch: mask_batch(batch, Strategy(spec), root=root, rate=rate))
 
     def mask(batch: Batch) -> tuple[Batch, MaskCounts]:
         with jax.disable_jit(False):  # operation by operation masks take seconds

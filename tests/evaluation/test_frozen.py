@@ -1,6 +1,5 @@
 """Frozen evaluation against slow sums in NumPy, with a model that is a table of logits."""
 
-import functools
 import hashlib
 
 import jax
@@ -9,13 +8,13 @@ import numpy as np
 import pytest
 
 from mlm.evaluation.frozen import EvalRows, make_evaluate, slot_sums, unigram_log_probs
-from mlm.experiment import mask_batch
 from mlm.masking import MaskingSpec
+from mlm.strategy import Strategy, mask_batch
 
 V, L, MASK = 24, 12, 4
 RNG = np.random.default_rng(0)
 TABLE = RNG.normal(size=(V, V)).astype(np.float32)
-SPEC = MaskingSpec(V, MASK, L, (0, 2, 3, 4), count="stochastic")
+STRATEGY = Strategy(MaskingSpec(V, MASK, L, (0, 2, 3, 4), count="stochastic"))
 UNIGRAM = unigram_log_probs(np.arange(V))
 SHARDING = jax.sharding.SingleDeviceSharding(jax.devices()[0])
 
@@ -43,11 +42,14 @@ def rows(sizes=(6, 6), order=None):
 
 def mask_all(batch, rate):
     """A second kind of mask: everything is selected, whatever the rate."""
-    return mask_batch(batch, rate * 0 + 1, spec=SPEC, root=jax.random.key(0))
+    return mask_batch(batch, STRATEGY, root=jax.random.key(0), rate=rate * 0 + 1)
 
 
-TOKENS = functools.partial(mask_batch, spec=SPEC, root=jax.random.key(0))
-MASKS = {"token@0.15": (TOKENS, 0.15), "token@0.5": (TOKENS, 0.5)}
+def mask_tokens(batch, rate):
+    return mask_batch(batch, STRATEGY, root=jax.random.key(0), rate=rate)
+
+
+MASKS = {"token@0.15": (mask_tokens, 0.15), "token@0.5": (mask_tokens, 0.5)}
 
 
 def evaluator(make_rows=rows, masks=MASKS, model=apply):
@@ -69,7 +71,7 @@ def evaluation():
 
 def masked_batches(rate):
     for batch, documents, offsets in rows():
-        masked, counts = mask_batch(batch, rate, spec=SPEC, root=jax.random.key(0))
+        masked, counts = mask_tokens(batch, rate)
         yield jax.device_get(masked), jax.device_get(counts), documents, offsets
 
 
@@ -125,7 +127,7 @@ def test_all_rates_of_a_kind_and_all_evaluations_share_one_compilation():
     traces, reads = [], []
     evaluate = evaluator(
         lambda: reads.append(1) or rows(),
-        {**MASKS, "token@0.3": (TOKENS, 0.3), "all@0.5": (mask_all, 0.5)},
+        {**MASKS, "token@0.3": (mask_tokens, 0.3), "all@0.5": (mask_all, 0.5)},
         model=lambda *args: traces.append(1) or apply(*args),
     )
     for _ in range(2):
@@ -146,7 +148,7 @@ def test_two_evaluations_are_equal_to_the_last_bit(evaluation):
 
 
 def test_masks_do_not_depend_on_the_batch_size_nor_on_the_other_rates(evaluation):
-    one = {"token@0.15": (TOKENS, 0.15)}
+    one = {"token@0.15": (mask_tokens, 0.15)}
     other = evaluator(lambda: rows((4, 4, 4)), one)({"table": TABLE})
     assert other["token@0.15"]["mask_hash"] == evaluation["token@0.15"]["mask_hash"]
     assert other["token@0.15"]["loss"] == pytest.approx(evaluation["token@0.15"]["loss"])

@@ -9,9 +9,9 @@ import optax
 import pytest
 from jax.sharding import AxisType
 
-from mlm.experiment import mask_batch
 from mlm.masking import MaskingSpec
 from mlm.models import DistilBertConfig, apply, create, create_abstract
+from mlm.strategy import Strategy, mask_batch
 from mlm.training import make_init_state, make_train_step
 from mlm.training.sharding import put_batch
 from mlm.training.step import MaskCounts
@@ -53,7 +53,7 @@ def setup(devices, accumulation, dropout):
 
     step = make_train_step(
         counted_apply,
-        lambda batch, step, table: mask_batch(batch, 0.3, spec=SPEC, root=KEY),
+        lambda batch, step, table: mask_batch(batch, Strategy(SPEC), root=KEY, rate=0.3),
         TX,
         lambda step: 1e-2,
         dropout_key=KEY,
