@@ -8,7 +8,7 @@ import pytest
 
 from mlm import input as module
 from mlm.config import apply_overrides, load_config
-from mlm.data import read_rows
+from mlm.data import read_rows, save_units
 from mlm.errors import ConfigError, DataError
 
 
@@ -109,3 +109,71 @@ def test_the_input_does_not_import_jax():
     code = "import sys, mlm.input; print([m for m in ('jax', 'flax', 'torch') if m in sys.modules])"
     found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert found.stdout.strip() == "[]"
+
+
+# Units.
+
+
+@pytest.fixture
+def with_masking(make):
+    def with_masking(masks=(), **fields):
+        config = make()
+        named = {f"masking.{name}": value for name, value in fields.items()}
+        apply_overrides(config, named | {"eval.masks": masks})
+        return config
+
+    return with_masking
+
+
+def units_of(config):
+    """The names of the units of training and held-out rows."""
+    text = module.prepare_text(config, say=str)
+    rows = [make(config, text, say=str) for make in (module.training_rows, module.heldout_rows)]
+    for made in rows:
+        assert ("unit_starts" in read_rows(made, [0])) == bool(made.units)
+    return [made.units and made.units.meta["name"] for made in rows]
+
+
+@pytest.fixture
+def external(with_masking, tmp_path):
+    text = module.prepare_text(with_masking(), say=str)
+    for side, store in text.stores.items():
+        save_units(store, np.arange(store.token_count) % 3 == 0, tmp_path / "own" / side)
+    return str(tmp_path / "own")
+
+
+def test_rows_have_units_where_a_unit_needs_a_bitmap(with_masking, external):
+    assert units_of(with_masking()) == [None, None]
+    assert units_of(with_masking(unit="span", masks=("word@0.15",))) == [None, None]
+    assert units_of(with_masking(unit="pmi")) == ["pmi", "pmi"]
+    assert units_of(with_masking(unit="pmi", masks=("token@0.15",))) == ["pmi", None]
+    assert units_of(with_masking(masks=("token@0.15", "pmi@0.4"))) == [None, "pmi"]
+    assert units_of(with_masking(unit="external", units=external)) == ["own", "own"]
+    mixed = with_masking(unit="external", units=external, masks=("pmi@0.15",))
+    assert units_of(mixed) == ["own", "pmi"]
+
+
+def test_units_that_rows_cannot_have(with_masking, external, tmp_path):
+    both = with_masking(unit="pmi", masks=("pmi@0.15", "external@0.15"), units=external)
+    with pytest.raises(ConfigError, match="eval.masks .* has both 'pmi' and 'external'"):
+        units_of(both)
+    with pytest.raises(ConfigError, match="masking.units is empty and 'external' needs it"):
+        units_of(with_masking(unit="external"))
+    with pytest.raises(DataError, match="no units at .*nowhere"):
+        units_of(with_masking(unit="external", units=str(tmp_path / "nowhere")))
+    text = module.prepare_text(with_masking(), say=str)
+    save_units(text.train, np.ones(text.train.token_count, bool), tmp_path / "swapped" / "heldout")
+    save_units(
+        text.heldout, np.ones(text.heldout.token_count, bool), tmp_path / "swapped" / "train"
+    )
+    with pytest.raises(DataError, match="are of a store with tokens"):
+        units_of(with_masking(unit="external", units=str(tmp_path / "swapped")))
+
+
+def test_pmi_units_lie_beside_the_text_in_the_cache(with_masking, tmp_path):
+    config, said = with_masking(unit="pmi"), []
+    text = module.prepare_text(config, say=str)
+    folder = module.unit_folder(config, text, say=said.append)
+    assert folder.parent == tmp_path / "cache" and len(said) == 2
+    assert module.unit_folder(config, text, side="heldout", say=said.append) == folder
+    assert module.unit_folder(with_masking(), text) is None and len(said) == 2
