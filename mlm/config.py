@@ -132,6 +132,41 @@ def mask_slots(config: ConfigDict, length: int, rate: float) -> int:
     return required_slots(rate, length, config.masking.count) if given is None else given
 
 
+def largest_rate(config: ConfigDict) -> float:
+    """The highest selection rate of the run; that of a schedule of one's own only it knows."""
+    masking = config.masking
+    return masking.rate if masking.final_rate is None else max(masking.rate, masking.final_rate)
+
+
+def mask_name(unit: str, rate: float) -> str:
+    """How evaluations name masks, 'token@0.15'; 'own@0.15' for a unit that is 'module:function'."""
+    return f"{'own' if ':' in unit else unit}@{rate:g}"
+
+
+def read_mask_name(name: object) -> tuple[str, float]:
+    """The unit and the rate of an entry of `eval.masks`; the rate is nan if it is no number."""
+    unit, _, rate = str(name).rpartition("@")
+    try:
+        return unit, float(rate)
+    except ValueError:
+        return unit, math.nan
+
+
+def evaluation_masks(config: ConfigDict) -> tuple[tuple[str, float], ...]:
+    """Unit and rate of each kind of mask to evaluate on; the first decides the best checkpoint.
+
+    Without `eval.masks`: tokens at 15 %, then the unit and the rate of training if they differ. Of
+    a schedule that is `masking.rate`. The unit of one's own is 'own'.
+    """
+    if config.eval.masks:
+        return tuple(read_mask_name(name) for name in config.eval.masks)
+    masks = {mask_name("token", STANDARD_RATE): ("token", STANDARD_RATE)}
+    unit, rate = config.masking.unit, config.masking.rate
+    if rate > 0:
+        masks.setdefault(mask_name(unit, rate), ("own" if ":" in unit else unit, rate))
+    return tuple(masks.values())
+
+
 def _set(config: ConfigDict, name: str, value: object) -> None:
     *path, leaf = name.split(".")
     section = config

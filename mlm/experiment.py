@@ -256,14 +256,14 @@ def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) ->
         count="stochastic",
     )
     root = jax.random.key(config.eval.seed, impl="threefry2x32")
+    mask = functools.partial(mask_batch, spec=spec, root=root)
     size = min(config.eval.max_examples, len(rows))
     # The last batch is filled up anyway, so any number of devices can share the rows.
     batch_size = -(-config.eval.batch_size // mesh.size) * mesh.size
     return make_evaluate(
         apply,
-        lambda batch, rate: mask_batch(batch, rate, spec=spec, root=root),
+        {f"token@{rate:g}": (mask, rate) for rate in rates},
         lambda: _eval_rows(rows, size, batch_size, special.pad),
-        rates=rates,
         mask_token_id=special.mask,
         unigram_log_probs=unigram_log_probs(token_counts(text.train)),
         put=lambda batch: jax.device_put(batch, by_row(mesh)),

@@ -8,17 +8,20 @@ from ml_collections import ConfigDict
 
 from mlm.data import (
     Rows,
+    Units,
     difficulty_stages,
     epoch_counts,
     make_batch_at,
     make_epoch_order,
     make_rows,
+    open_units,
     row_difficulty,
 )
 from mlm.errors import ConfigError
 from mlm.preparing import (
     PreparedText,
     TextSettings,
+    collocation_folder,
     default_cache_dir,
     local_folder,
     open_prepared,
@@ -26,6 +29,8 @@ from mlm.preparing import (
 )
 from mlm.start import find_start
 from mlm.text import Tokenizer
+
+BITMAPS = ("pmi", "external")  # values of masking.unit that need one
 
 
 def text_settings(config: ConfigDict) -> TextSettings:
@@ -74,8 +79,11 @@ def prepare_text(
     )
 
 
-def training_rows(config: ConfigDict, text: PreparedText) -> Rows:
-    """The rows that are trained on; those of each source by themselves if they have shares."""
+def training_rows(config: ConfigDict, text: PreparedText, *, say: Callable = print) -> Rows:
+    """The rows that are trained on; those of each source by themselves if they have shares.
+
+    They have units where `masking.unit` needs a bitmap, see `unit_folder`.
+    """
     data = config.data
     return make_rows(
         text.train,
@@ -84,18 +92,70 @@ def training_rows(config: ConfigDict, text: PreparedText) -> Rows:
         special=text.tokenizer.special,
         overlap=data.overlap,
         by_source=bool(data.shares) or data.temperature != 1.0,
+        units=_units(config, text, "train", say),
         cache_dir=cache_dir(config),
     )
 
 
-def heldout_rows(config: ConfigDict, text: PreparedText) -> Rows:
-    """The rows that are evaluated on: the same ones whatever training rows are."""
+def heldout_rows(config: ConfigDict, text: PreparedText, *, say: Callable = print) -> Rows:
+    """The rows that are evaluated on: the same ones whatever training rows are.
+
+    They have units where `eval.masks`, or `masking.unit` if that is empty, needs a bitmap.
+    """
     return make_rows(
         text.heldout,
         mode="document",
         length=config.eval.length,
         special=text.tokenizer.special,
+        units=_units(config, text, "heldout", say),
     )
+
+
+def unit_folder(
+    config: ConfigDict, text: PreparedText, *, side: str = "train", say: Callable = print
+) -> Path | None:
+    """The folder whose `train` and `heldout` are the bitmaps that rows need; None: they need none.
+
+    Of 'pmi' it is made now unless the cache has it; of 'external' it is `masking.units`.
+
+    Args:
+      side: 'train', for the rows that `masking.unit` masks, or 'heldout', where `eval.masks` may
+        name another unit.
+      say: called with a line on what is being done.
+
+    Raises:
+      ConfigError: both bitmaps are needed for the same rows, or `masking.units` is empty.
+      DataError: the text has no words or no collocations.
+    """
+    unit = _bitmap_unit(config, side)
+    if unit == "pmi":
+        return collocation_folder(
+            text, more_than=config.masking.pmi_count, cache_dir=cache_dir(config), say=say
+        )
+    if unit == "external" and not config.masking.units:
+        raise ConfigError(
+            "masking.units is empty and 'external' needs it; name the folder whose train and "
+            "heldout mlm.data.save_units wrote"
+        )
+    return Path(config.masking.units) if unit else None
+
+
+def _bitmap_unit(config: ConfigDict, side: str) -> str | None:
+    """'pmi' or 'external', if rows of this side need it."""
+    masks = config.eval.masks if side == "heldout" else ()
+    kinds = {str(mask).partition("@")[0] for mask in masks or (config.masking.unit,)}
+    asked = kinds & set(BITMAPS)
+    if len(asked) > 1:
+        raise ConfigError(
+            f"eval.masks {tuple(masks)} has both 'pmi' and 'external', and a row holds the units "
+            "of one; leave one of them out"
+        )
+    return next(iter(asked), None)
+
+
+def _units(config: ConfigDict, text: PreparedText, side: str, say: Callable) -> Units | None:
+    folder = unit_folder(config, text, side=side, say=say)
+    return folder and open_units(folder / side, text.stores[side])
 
 
 def batch_function(

@@ -8,7 +8,7 @@ from ml_collections import ConfigDict
 
 from mlm.config import OPTIONAL, SUFFIXES, flat, is_number, suffixes, unknown_field
 from mlm.errors import ConfigError
-from mlm.masking import required_slots
+from mlm.masking_rules import MASKING_CHECKS
 
 POSITIVE = (
     "data.length data.vocabulary_size data.tokenizer_sample data.temperature "
@@ -165,11 +165,6 @@ def _relations(config: ConfigDict) -> Iterable[str]:
             f"train.batch_size {c.train.batch_size} is not divisible by train.accumulation "
             f"{c.train.accumulation}; change one of them"
         )
-    if c.masking.mask_token_rate + c.masking.random_token_rate > 1 + 1e-6:
-        yield (
-            f"masking.mask_token_rate {c.masking.mask_token_rate} and masking.random_token_rate "
-            f"{c.masking.random_token_rate} add up to more than 1; the rest is kept unchanged"
-        )
     if c.data.vocabulary_size < 16:
         yield f"data.vocabulary_size is {c.data.vocabulary_size}; it must be 16 or more"
     for text in c.eval.fill:
@@ -227,16 +222,4 @@ def _mixture(config: ConfigDict) -> Iterable[str]:
         )
 
 
-def _slots(config: ConfigDict) -> Iterable[str]:
-    slots, rate, count = (config.masking[n] for n in ("mask_selection_length", "rate", "count"))
-    length = config.data.length
-    if slots is None or length < 1 or not 0 <= rate <= 1 or count not in CHOICES["masking.count"]:
-        return
-    if slots < (needed := required_slots(rate, length, count)):
-        yield (
-            f"masking.mask_selection_length {slots} is too small: data.length {length} at "
-            f"masking.rate {rate} needs {needed}; raise it or leave it None"
-        )
-
-
-CHECKS = (_numbers, _choices, _durations, _relations, _pretrained, _mixture, _slots)
+CHECKS = (_numbers, _choices, _durations, _relations, _pretrained, _mixture, *MASKING_CHECKS)

@@ -5,10 +5,6 @@ A row's index in (store, mode, L) is its example id, so everything here is deter
 of its own, `blocks` cuts one continuous stream (full sentences in RoBERTa, arXiv 1907.11692).
 """
 
-import hashlib
-import os
-import tempfile
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,9 +12,10 @@ from typing import Protocol
 
 import numpy as np
 
-from mlm.data.layout import Pieces, Spans, Stream, cut_pieces, pack_pieces, runs, stream_documents
-from mlm.data.packing import ORDER_VERSION
+from mlm.data.layout import Pieces, Spans, Stream, cut_pieces, runs, stream_documents
+from mlm.data.plans import first_tokens, packed_layout
 from mlm.data.store import TokenStore
+from mlm.data.units import Units, check_same_store
 from mlm.errors import ConfigError
 
 # B batch, L length
@@ -38,7 +35,8 @@ class SpecialIds(Protocol):
 class Rows:
     """All rows of a store for one mode and length; `len(rows)` is their number.
 
-    The rows of source s are source_bounds[s] to source_bounds[s + 1], int64[S + 1].
+    The rows of source s are source_bounds[s] to source_bounds[s + 1], int64[S + 1]. With `units`
+    they tell where units begin.
     """
 
     store: TokenStore
@@ -47,6 +45,7 @@ class Rows:
     special: SpecialIds
     layout: Pieces | Stream
     source_bounds: np.ndarray
+    units: Units | None = None
 
     def __len__(self) -> int:
         return len(self.layout)
@@ -60,6 +59,7 @@ def make_rows(
     special: SpecialIds,
     overlap: int = 0,
     by_source: bool = False,
+    units: Units | None = None,
     cache_dir: str | Path | None = None,
 ) -> Rows:
     """The rows of `length` slots that `mode` makes of the store's documents.
@@ -71,9 +71,11 @@ def make_rows(
       overlap: tokens at the end of a piece that begin the next one too; not for `blocks`.
       by_source: `packed` puts no documents of two sources into a row, and `source_bounds` tells
         the rows of each; of `blocks`, a row belongs to the source that it begins in.
+      units: from `open_units`, of this store; rows then have `unit_starts`.
       cache_dir: where the plan of `packed` is kept between runs; None plans anew each time.
 
     Raises:
+      DataError: the units are of another store.
       ConfigError: an unknown mode, a length below 3 (no space beside [CLS] and [SEP]), or more
         overlap than a piece has tokens.
     """
@@ -88,18 +90,20 @@ def make_rows(
             f"an overlap of {overlap} tokens does not go with {mode!r} rows of {length}; choose 0 "
             f"to {length - 3}, and 'packed' or 'document' rows"
         )
+    if units is not None:
+        check_same_store(units.path, units.meta, store)
     borders = _borders(store) if by_source else np.array([], np.int64)
     if mode == "packed":
-        layout, bounds = _packed_layout(store, length, overlap, borders, cache_dir)
+        layout, bounds = packed_layout(store, length, overlap, borders, cache_dir)
     elif mode == "document":
         layout = cut_pieces(store.doc_ends, length, overlap)
-        bounds = np.searchsorted(layout.starts, _first_tokens(store, borders))
+        bounds = np.searchsorted(layout.starts, first_tokens(store, borders))
     else:
         layout = stream_documents(store.doc_ends, length)
         bounds = -(-layout.bounds[borders] // length)
     if mode != "packed":
         bounds = np.concatenate([[0], bounds, [len(layout)]])
-    return Rows(store, mode, length, special, layout, bounds)
+    return Rows(store, mode, length, special, layout, bounds, units)
 
 
 def _borders(store: TokenStore) -> np.ndarray:
@@ -107,17 +111,13 @@ def _borders(store: TokenStore) -> np.ndarray:
     return np.cumsum([source["documents"] for source in store.sources], dtype=np.int64)[:-1]
 
 
-def _first_tokens(store: TokenStore, documents: np.ndarray) -> np.ndarray:
-    """Where these documents begin in the store's token stream."""
-    return np.where(documents > 0, store.doc_ends[documents - 1], 0)
-
-
 def read_rows(rows: Rows, indices: Sequence[int] | np.ndarray) -> dict[str, np.ndarray]:
     """The rows with these indices as dense arrays.
 
     token_ids int32[B, L] and padding_mask bool[B, L] (True at tokens); `packed` adds segment_ids
     int32[B, L] (1, 2, ... per piece, 0 at padding) and position_ids int32[B, L] (from 0 in each
-    piece, 0 at padding).
+    piece, 0 at padding). Rows with units add unit_starts bool[B, L]: at tokens what the bitmap
+    says, so a row may begin inside a unit; True at special tokens and padding, which end units.
 
     Raises:
       IndexError: an index outside 0 ... len(rows) - 1.
@@ -128,10 +128,16 @@ def read_rows(rows: Rows, indices: Sequence[int] | np.ndarray) -> dict[str, np.n
     token_ids = np.full(shape, rows.special.pad, np.int32)
     flat = token_ids.reshape(-1)
     flat[spans.cls], flat[spans.sep] = rows.special.cls, rows.special.sep
-    flat[runs(spans.place, spans.length)] = rows.store.tokens[runs(spans.source, spans.length)]
+    places, tokens = runs(spans.place, spans.length), runs(spans.source, spans.length)
+    flat[places] = rows.store.tokens[tokens]
     padding_mask = np.arange(rows.length) < spans.filled[:, None]
     batch = {"token_ids": token_ids, "padding_mask": padding_mask}
-    return batch | _segments(spans, shape) if rows.mode == "packed" else batch
+    if rows.mode == "packed":
+        batch |= _segments(spans, shape)
+    if rows.units is not None:
+        batch["unit_starts"] = np.ones(shape, bool)
+        batch["unit_starts"].reshape(-1)[places] = rows.units.at(tokens)
+    return batch
 
 
 def _segments(spans: Spans, shape: tuple[int, int]) -> dict[str, np.ndarray]:
@@ -181,53 +187,3 @@ def _checked_indices(rows: Rows, indices: Sequence[int] | np.ndarray) -> np.ndar
     if len(wrong):
         raise IndexError(f"row {wrong[0]} does not exist; there are {len(rows)} rows")
     return indices
-
-
-def _packed_layout(
-    store: TokenStore, length: int, overlap: int, borders: np.ndarray, cache_dir: str | Path | None
-) -> tuple[Pieces, np.ndarray]:
-    """The rows and the bounds of each source's: from the cache, or made and kept there."""
-    if cache_dir is None:
-        return _pack(store, length, overlap, borders)
-    identity = [store.fingerprint, store.tokenizer_hash, store.meta["doc_ends_sha256"]]
-    identity += [str(overlap), str(borders.tolist())]
-    name = hashlib.sha256("\n".join(identity).encode()).hexdigest()[:16]
-    file = Path(cache_dir) / f"packed-{length}-v{ORDER_VERSION}-{name}.npz"
-    plan = _load_plan(file, store, length, overlap)
-    if plan is None:
-        plan = _pack(store, length, overlap, borders)
-        _save_plan(file, *plan)
-    return plan
-
-
-def _pack(
-    store: TokenStore, length: int, overlap: int, borders: np.ndarray
-) -> tuple[Pieces, np.ndarray]:
-    pieces = cut_pieces(store.doc_ends, length, overlap)
-    return pack_pieces(pieces, np.searchsorted(pieces.starts, _first_tokens(store, borders)))
-
-
-def _load_plan(
-    file: Path, store: TokenStore, length: int, overlap: int
-) -> tuple[Pieces, np.ndarray] | None:
-    try:
-        with np.load(file) as plan:
-            layout = Pieces(length, plan["starts"], plan["lengths"], plan["bounds"])
-            sources = plan["sources"]
-        repeated = overlap * (len(layout.starts) - store.documents)
-        whole = layout.lengths.sum(dtype=np.int64) == store.token_count + repeated
-        return (layout, sources) if whole and layout.bounds[-1] == len(layout.starts) else None
-    except Exception:  # absent, cut short, not a zip file, another content: it is only a cache
-        return None
-
-
-def _save_plan(file: Path, layout: Pieces, sources: np.ndarray) -> None:
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=file.parent, prefix=".plan-") as folder:
-            partial = Path(folder) / file.name
-            plan = {name: getattr(layout, name) for name in ("starts", "lengths", "bounds")}
-            np.savez(partial, **plan, sources=sources)
-            os.replace(partial, file)
-    except OSError as error:
-        warnings.warn(f"the packing plan is not cached, the run goes on: {error}", stacklevel=2)

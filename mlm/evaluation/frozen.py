@@ -1,22 +1,24 @@
 """Masked-LM evaluation on frozen masks: the same tokens are hidden at every evaluation.
 
-A loss is comparable only on the same masks, so the rate is fixed (15 % always, the training rate
-besides), the key is the evaluation's own, rows are cut one way whatever training does, and a hash
-of every (document, offset, label) says whether two numbers may be compared.
-B batch, L length, P mask slots, V vocabulary.
+A loss is comparable only on the same masks, so kinds and rates are listed (by default tokens at
+15 %, and what training hides besides), the key is the evaluation's own, rows are cut one way
+whatever training does, and a hash of every (document, offset, label) says whether two numbers may
+be compared. B batch, L length, P mask slots, V vocabulary.
 """
 
 import functools
 import hashlib
 import math
-from collections.abc import Callable, Iterator
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 
 Batch = dict[str, jax.Array]
+# mask(batch, rate) -> the batch with mask slots, and MaskCounts; the rate is traced.
+Mask = Callable[[Batch, jax.Array], tuple[Batch, Any]]
 SLOTS = ("mask", "random", "keep")
 
 
@@ -62,52 +64,64 @@ def slot_sums(logits: jax.Array, batch: Batch, *, mask_token_id: int) -> SlotSum
 
 def make_evaluate(
     apply: Callable[..., jax.Array],
-    mask: Callable[[Batch, jax.Array], tuple[Batch, object]],
+    masks: Mapping[str, tuple[Mask, float]],
     rows: Callable[[], Iterator[EvalRows]],
     *,
-    rates: tuple[float, ...],
     mask_token_id: int,
     unigram_log_probs: np.ndarray,
     put: Callable[[dict[str, np.ndarray]], Batch],
     replicated: jax.sharding.Sharding,
 ) -> Callable[[dict], dict[str, dict]]:
-    """`evaluate(params) -> {"token@0.15": {"loss": nats, ...}, ...}`, one entry per rate.
+    """`evaluate(params) -> {"token@0.15": {"loss": nats, ...}, ...}`, an entry per name of `masks`.
 
     Args:
       apply: the model; called without a key, so without dropout.
-      mask: `(batch, rate) -> (masked batch, counts)`; the rate is traced, so that all rates share
-        one compiled step.
-      rows: all evaluation rows in a fixed order; called anew for every rate.
-      rates: selection rates.
+      masks: for each name a mask function and its rate. Names that share a function share one
+        compiled step, however many rates there are. The first one decides the best checkpoint.
+      rows: all evaluation rows in a fixed order; read once per evaluation.
       mask_token_id: the id of [MASK].
       unigram_log_probs: `float64[V]`, the baseline's log-probabilities.
       put: NumPy batch to devices.
       replicated: the sharding under which every process can read the sums.
     """
 
-    @functools.partial(jax.jit, out_shardings=replicated)
-    def eval_step(params, batch, rate):
+    @functools.partial(jax.jit, static_argnames="mask", out_shardings=replicated)
+    def eval_step(params, batch, rate, *, mask):
         masked, counts = mask(batch, rate)
         sums = slot_sums(apply(params, masked), masked, mask_token_id=mask_token_id)
         chosen = (masked["mask_positions"], masked["mask_ids"], masked["mask_weights"])
         return sums, counts, chosen
 
-    def evaluate_at(params, rate: float) -> dict:
-        sums = SlotSums(*np.zeros((4, 3)))
-        selectable, unigram, digest = 0.0, 0.0, hashlib.sha256()
-        for batch, documents, offsets in rows():
-            outputs = jax.device_get(eval_step(params, put(batch), jnp.float32(rate)))
-            batch_sums, counts, (positions, ids, weights) = outputs
-            sums = SlotSums(*(a + b for a, b in zip(sums, batch_sums, strict=True)))
-            selectable += float(counts.selectable)
-            unigram -= float(np.sum(unigram_log_probs[ids] * weights))
-            digest.update(masked_places(documents, offsets, positions, ids, weights))
-        return _report(sums, selectable, unigram, digest.hexdigest())
-
     def evaluate(params) -> dict[str, dict]:
-        return {f"token@{rate:g}": evaluate_at(params, rate) for rate in rates}
+        totals = {name: _Totals(unigram_log_probs) for name in masks}
+        for batch, documents, offsets in rows():
+            batch = put(batch)
+            for name, (mask, rate) in masks.items():
+                outputs = eval_step(params, batch, jnp.float32(rate), mask=mask)
+                totals[name].add(*jax.device_get(outputs), documents, offsets)
+        return {name: total.report() for name, total in totals.items()}
 
     return evaluate
+
+
+class _Totals:
+    """What the batches of one kind of mask add up to."""
+
+    def __init__(self, unigram_log_probs: np.ndarray):
+        self._log_probs = unigram_log_probs
+        self._sums = SlotSums(*np.zeros((4, 3)))
+        self._selectable = self._unigram = 0.0
+        self._places = hashlib.sha256()
+
+    def add(self, sums: SlotSums, counts, chosen, documents, offsets) -> None:
+        positions, ids, weights = chosen
+        self._sums = SlotSums(*(a + b for a, b in zip(self._sums, sums, strict=True)))
+        self._selectable += float(counts.selectable)
+        self._unigram -= float(np.sum(self._log_probs[ids] * weights))
+        self._places.update(masked_places(documents, offsets, positions, ids, weights))
+
+    def report(self) -> dict:
+        return _report(self._sums, self._selectable, self._unigram, self._places.hexdigest())
 
 
 def unigram_log_probs(counts: np.ndarray) -> np.ndarray:

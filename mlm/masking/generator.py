@@ -104,7 +104,7 @@ class MaskedLMMaskGenerator:
             masked = jax.device_get(masked)
             self._calls += key is None
 
-        token_ids, *slots, _ = masked
+        token_ids, *slots = masked[:4]
         if self.mask_selection_length is None:
             counts = masked.mask_weights.sum(axis=1).astype(int)
             slots = [sequences.cut(x, counts) for x in slots]

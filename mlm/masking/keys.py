@@ -23,6 +23,9 @@ class Stream(enum.IntEnum):
     COUNT = 1  # how many, where that is random
     CORRUPTION = 2  # [MASK], random or kept
     RANDOM_ID = 3  # which random id
+    UNITS = 4  # how long spans and n-grams are
+    RATE = 5  # a row's own rate
+    OWN = 6  # whatever a strategy of the user draws
 
 
 def row_keys(root: jax.Array, visits: jax.Array | int, example_ids: jax.Array) -> jax.Array:

@@ -1,49 +1,111 @@
-"""A score for every token, and how many tokens of a row are selected.
+"""A score for every unit, how many tokens of a row are selected, and which.
 
-Selected are the n selectable positions with the smallest (score, position), where a score is 32
-random bits; `smallest` finds them. B batch, L length.
+Selected are the n selectable positions with the smallest (score, position), where the tokens of a
+unit share one score: 32 random bits, or the place in a weighted race. `smallest` finds them.
+B batch, L length, V vocabulary.
 """
 
 import jax
 import jax.numpy as jnp
 
 from mlm.masking.keys import Stream, draw_bits, unit_interval
-from mlm.masking.smallest import NEVER
-from mlm.masking.spec import COUNT_SLACK, Count
+from mlm.masking.race import handicaps, race_scores
+from mlm.masking.smallest import NEVER, score_threshold, smallest_scores
+from mlm.masking.spec import COUNT_SLACK, Count, Fit
+from mlm.masking.units import Units
 
 
-def score_tokens(keys: jax.Array, selectable: jax.Array) -> jax.Array:
-    """`uint32[B, L]`: random bits where `bool[B, L]` is True, the largest uint32 elsewhere.
+def score_units(keys: jax.Array, units: Units, weights: jax.Array | None = None) -> jax.Array:
+    """`uint32[B, L]`: each token's score, that of its unit; `NEVER` for what must not be selected.
 
-    That value is kept for what must not be selected: a draw of it counts as one less.
-    """
-    positions = jnp.arange(selectable.shape[1], dtype=jnp.uint32)[None]
-    bits = draw_bits(keys, Stream.SELECTION, positions)
-    return jnp.where(selectable, jnp.minimum(bits, NEVER - 1), NEVER)
-
-
-def count_selected(
-    keys: jax.Array, scores: jax.Array, *, rate: jax.Array, count: Count
-) -> jax.Array:
-    """`int32[B]`: how many of each row's selectable tokens are to be predicted.
+    Random bits, drawn at the position where the unit begins; a draw of `NEVER` counts as one less.
 
     Args:
       keys: `key[B]`.
-      scores: `uint32[B, L]` from `score_tokens`.
+      units: what is selected whole.
+      weights: `float32[B, L]`; with them the scores are those of `race`.
+    """
+    bits = draw_bits(keys, Stream.SELECTION, units.leaders.astype(jnp.uint32))
+    if weights is None:
+        return jnp.where(units.selectable, jnp.minimum(bits, NEVER - 1), NEVER)
+    behind = handicaps(weights, units)
+    runs = units.selectable & (behind < NEVER)
+    return jnp.where(runs, jnp.minimum(race_scores(bits, behind), NEVER - 1), NEVER)
+
+
+def select(scores: jax.Array, n: jax.Array, units: Units, *, fit: Fit) -> jax.Array:
+    """`bool[B, L]`: what is selected, n tokens of each row or a little less.
+
+    Args:
+      scores: `uint32[B, L]`.
+      n: `int32[B]`, at most the row's scores below `NEVER`.
+      units: what is selected whole.
+      fit: 'truncate' cuts a unit that goes beyond n, behind as many of its tokens as are left
+        (as SpanBERT does); 'skip' leaves it out, and goes on with those that fit (as BERT does).
+    """
+    if units.are_tokens or fit == "truncate":
+        return smallest_scores(scores, n)
+    threshold, _ = score_threshold(scores, n)
+    whole = scores < threshold[:, None]
+    return _fill_up(whole, scores, n - jnp.sum(whole, axis=1, dtype=jnp.int32), units)
+
+
+def _fill_up(selected, scores, left, units: Units) -> jax.Array:
+    """`selected` and, unit by unit in the order of their scores, what fits in what is `left`.
+
+    `left` is less than the unit that did not fit, so few units and few rounds follow.
+    """
+
+    def fitting(selected, left):
+        fits = ~selected & (scores < NEVER) & (units.lengths <= left[:, None])
+        return jnp.where(fits, scores, NEVER)
+
+    def next_unit(state):
+        selected, left, open_scores = state
+        best = jnp.min(open_scores, axis=1, keepdims=True)
+        first = (open_scores == best) & (best < NEVER)
+        # Of two units with the same score the one that stands first.
+        leader = jnp.min(jnp.where(first, units.leaders, scores.shape[1]), axis=1, keepdims=True)
+        chosen = first & (units.leaders == leader)
+        selected = selected | chosen
+        left = left - jnp.sum(chosen, axis=1, dtype=jnp.int32)
+        return selected, left, fitting(selected, left)
+
+    state = selected, left, fitting(selected, left)
+    return jax.lax.while_loop(lambda s: jnp.any(s[2] < NEVER), next_unit, state)[0]
+
+
+def row_rates(keys: jax.Array, lowest: jax.Array, highest: jax.Array) -> jax.Array:
+    """`float32[B]`: a rate per row, drawn evenly from `lowest` to `highest`, `float32[]` each."""
+    share = unit_interval(draw_bits(keys, Stream.RATE, jnp.zeros((1, 1), jnp.uint32)))[:, 0]
+    return lowest + (highest - lowest) * share
+
+
+def count_selected(
+    keys: jax.Array, scores: jax.Array, units: Units, *, rate: jax.Array, count: Count
+) -> jax.Array:
+    """`int32[B]`: how many tokens of each row are to be selected.
+
+    A rate is a share of the selectable tokens, also of those that have no weight.
+
+    Args:
+      keys: `key[B]`.
+      scores: `uint32[B, L]` from `score_units`.
+      units: the batch's units.
       rate: `float32[B]`.
       count: the rule, see `MaskingSpec`.
     """
-    selectable = scores < NEVER
     if count == "bernoulli":
         # The scores are the coins, so that this selection, too, is the n smallest.
-        return jnp.sum(
-            selectable & (unit_interval(scores) < rate[:, None]), axis=1, dtype=jnp.int32
-        )
-    n = jnp.sum(selectable, axis=1, dtype=jnp.int32)
+        heads = (scores < NEVER) & (unit_interval(scores) < rate[:, None])
+        return jnp.sum(heads, axis=1, dtype=jnp.int32)
+    n = jnp.sum(units.selectable, axis=1, dtype=jnp.int32)
     if count == "exact":
-        return exact_count(rate, n)
-    coin = unit_interval(draw_bits(keys, Stream.COUNT, jnp.zeros((1, 1), jnp.uint32)))[:, 0]
-    return stochastic_count(rate, n, coin)
+        n = exact_count(rate, n)
+    else:
+        coin = unit_interval(draw_bits(keys, Stream.COUNT, jnp.zeros((1, 1), jnp.uint32)))[:, 0]
+        n = stochastic_count(rate, n, coin)
+    return jnp.minimum(n, jnp.sum(scores < NEVER, axis=1, dtype=jnp.int32))
 
 
 def exact_count(rate: jax.Array, n: jax.Array) -> jax.Array:

@@ -1,8 +1,9 @@
-"""Where the smallest scores of each row stand: one definition, two implementations.
+"""Which positions hold the smallest scores of each row: one definition, two ways to find them.
 
-`by_sort` is for GPU and TPU. A CPU takes 100 to 350 ns a token to sort, and 0.1 ns to compare, so
-`by_threshold` looks for the score below which exactly k lie (about ten passes), keeps a bit per
-token, and turns bits into positions 32 at a time. Tests hold the two equal, bit by bit.
+A score below which k others lie is the last of k sorted ones; that is how GPU and TPU find it. A
+CPU takes 20 to 350 ns a token to sort, and 0.1 ns to compare, so there it is searched for, in about
+ten passes. What is selected then goes from a bit per token to ascending positions: by another sort,
+or on a CPU 32 bits at a time. Tests hold both ways equal, bit by bit.
 B batch, L length, W words of 32 tokens, P mask slots.
 """
 
@@ -21,66 +22,47 @@ PARTIAL_SUMS = 8
 HALVE_EVERY = 4
 
 
-def smallest_scores(scores: jax.Array, n: jax.Array, *, slots: int) -> tuple[jax.Array, jax.Array]:
-    """Positions of the min(n, slots) smallest scores, ascending, and which slots they fill.
-
-    Args:
-      scores: `uint32[B, L]` from `score_tokens`.
-      n: `int32[B]`, at most the row's selectable positions.
-      slots: P; where n is larger, the P smallest scores are a random choice among the n.
-
-    Returns:
-      `int32[B, P]` positions, 0 in empty slots, and `bool[B, P]`, True in the first min(n, P).
-    """
-    k = jnp.minimum(n, slots)
-    positions = jax.lax.platform_dependent(
-        scores,
-        k,
-        cpu=functools.partial(by_threshold, slots=slots),
-        default=functools.partial(by_sort, slots=slots),
-    )
-    filled = jnp.arange(slots) < k[:, None]
-    return jnp.where(filled, positions, 0), filled
-
-
-def by_sort(scores: jax.Array, k: jax.Array, *, slots: int) -> jax.Array:
-    """`int32[B, P]`: positions of the k smallest, ascending; slots beyond k hold anything.
+def smallest_scores(scores: jax.Array, k: jax.Array) -> jax.Array:
+    """`bool[B, L]`: the k smallest scores of each row, of equal ones those that stand first.
 
     Args:
       scores: `uint32[B, L]`.
-      k: `int32[B]`, at most P and at most the row's scores below `NEVER`.
-      slots: P.
+      k: `int32[B]`, at most the row's scores below `NEVER`.
     """
-    length = scores.shape[1]
-    positions = jnp.broadcast_to(jnp.arange(length, dtype=jnp.int32), scores.shape)
-    _, by_score = jax.lax.sort((scores, positions), num_keys=1, is_stable=True)
-    by_score = jnp.pad(by_score, ((0, 0), (0, max(0, slots - length))))[:, :slots]
-    return jnp.sort(jnp.where(jnp.arange(slots) < k[:, None], by_score, length), axis=1)
-
-
-def by_threshold(scores: jax.Array, k: jax.Array, *, slots: int) -> jax.Array:
-    """The same by a search for the score below which k others lie."""
-    length = scores.shape[1]
-    padded = max(WORD, -(-length // WORD) * WORD)
-    scores = jnp.pad(scores, ((0, 0), (0, padded - length)), constant_values=NEVER)
-    threshold, missing = _find_threshold(scores, k)
-    words = _pack(scores < threshold[:, None])
-    # Equal scores at the threshold: about one batch of 256 x 128 in 100,000 has such a row.
-    words = jax.lax.cond(
+    threshold, missing = score_threshold(scores, k)
+    below = scores < threshold[:, None]
+    # Equal scores at the threshold: of tokens in about one batch of 256 x 128 in 100,000, of units
+    # wherever one is cut.
+    return jax.lax.cond(
         jnp.any(missing > 0),
-        lambda: words | _pack(_first_tied(scores, threshold, missing)),
-        lambda: words,
+        lambda: below | _first_tied(scores, threshold, missing),
+        lambda: below,
     )
-    return _positions_of_bits(words, slots)
 
 
-def _find_threshold(scores: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+def score_threshold(scores: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
     """`uint32[B]` scores below which k others lie, and `int32[B]`: how many fewer, for ties.
+
+    That many of the scores that equal the threshold are needed to make k.
+    """
+    return jax.lax.platform_dependent(scores, k, cpu=threshold_by_search, default=threshold_by_sort)
+
+
+def threshold_by_sort(scores: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`score_threshold`, by sorting."""
+    ascending = jnp.pad(jnp.sort(scores, axis=1), ((0, 0), (0, 1)), constant_values=NEVER)
+    threshold = jnp.take_along_axis(ascending, k[:, None], axis=1)[:, 0]
+    return threshold, k - jnp.sum(scores < threshold[:, None], axis=1, dtype=jnp.int32)
+
+
+def threshold_by_search(scores: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Array]:
+    """`score_threshold`, by narrowing a bracket; another threshold may have the same below it.
 
     Each pass counts below a point inside the bracket (low, high) and keeps the side that holds k.
     The point is interpolated, since uniform scores are nearly linear in their rank; every few
     passes it halves the bracket, for scores that are not.
     """
+    scores = _whole_words(scores, NEVER)
 
     def is_open(bracket):
         low, high, below_low, below_high, _ = bracket
@@ -111,6 +93,52 @@ def _find_threshold(scores: jax.Array, k: jax.Array) -> tuple[jax.Array, jax.Arr
     return jnp.where(whole, high, low), jnp.where(whole, 0, k - below_low)
 
 
+def positions_of(selected: jax.Array, *, slots: int) -> tuple[jax.Array, jax.Array]:
+    """Positions of what is selected, ascending, and which slots they fill.
+
+    Args:
+      selected: `bool[B, L]`.
+      slots: P, at least the selected of any row.
+
+    Returns:
+      `int32[B, P]` positions, 0 in empty slots, and `bool[B, P]`, True in the filled ones.
+    """
+    positions = jax.lax.platform_dependent(
+        selected,
+        cpu=functools.partial(positions_by_bits, slots=slots),
+        default=functools.partial(positions_by_sort, slots=slots),
+    )
+    filled = jnp.arange(slots) < jnp.sum(selected, axis=1, dtype=jnp.int32)[:, None]
+    return jnp.where(filled, positions, 0), filled
+
+
+def positions_by_sort(selected: jax.Array, *, slots: int) -> jax.Array:
+    """`int32[B, P]`: positions, ascending; empty slots hold anything."""
+    length = selected.shape[1]
+    positions = jnp.where(selected, jnp.arange(length, dtype=jnp.int32), length)
+    positions = jnp.sort(positions, axis=1)
+    return jnp.pad(positions, ((0, 0), (0, max(0, slots - length))))[:, :slots]
+
+
+def positions_by_bits(selected: jax.Array, *, slots: int) -> jax.Array:
+    """The same from 32 neighbours at a time, without a sort."""
+    words = _pack(_whole_words(selected, False))
+    ones = jax.lax.population_count(words).astype(jnp.int32)
+    ends = jnp.cumsum(ones, axis=1, dtype=jnp.int32)
+    slot = jnp.arange(slots, dtype=jnp.int32)
+    word_index = jnp.sum(ends[:, None, :-1] <= slot[:, None], axis=2, dtype=jnp.int32)
+    word = jnp.take_along_axis(words, word_index, axis=1)
+    rank = slot - jnp.take_along_axis(ends - ones, word_index, axis=1)
+    return word_index * WORD + _select_bit(word, rank)
+
+
+def _whole_words(values: jax.Array, filler) -> jax.Array:
+    """`[B, L']`: padded to a multiple of 32, one at least."""
+    length = values.shape[1]
+    padded = max(WORD, -(-length // WORD) * WORD)
+    return jnp.pad(values, ((0, 0), (0, padded - length)), constant_values=filler)
+
+
 def _count_below(scores: jax.Array, threshold: jax.Array) -> jax.Array:
     """`int32[B]`: how many scores of each row are below its threshold."""
     parts = jnp.split(scores, PARTIAL_SUMS, axis=1)
@@ -129,17 +157,6 @@ def _pack(bits: jax.Array) -> jax.Array:
     words = bits.reshape(len(bits), bits.shape[1] // WORD, WORD)
     shifted = words.astype(jnp.uint32) << jnp.arange(WORD, dtype=jnp.uint32)
     return jnp.sum(shifted, axis=2, dtype=jnp.uint32)
-
-
-def _positions_of_bits(words: jax.Array, slots: int) -> jax.Array:
-    """`int32[B, P]`: where the first P one bits stand, ascending; arbitrary beyond the last one."""
-    ones = jax.lax.population_count(words).astype(jnp.int32)
-    ends = jnp.cumsum(ones, axis=1, dtype=jnp.int32)
-    slot = jnp.arange(slots, dtype=jnp.int32)
-    word_index = jnp.sum(ends[:, None, :-1] <= slot[:, None], axis=2, dtype=jnp.int32)
-    word = jnp.take_along_axis(words, word_index, axis=1)
-    rank = slot - jnp.take_along_axis(ends - ones, word_index, axis=1)
-    return word_index * WORD + _select_bit(word, rank)
 
 
 def _select_bit(words: jax.Array, rank: jax.Array) -> jax.Array:

@@ -16,6 +16,10 @@ import numpy as np
 COUNT_SLACK = 2.5e-4
 
 Count = Literal["stochastic", "exact", "bernoulli"]
+Fit = Literal["skip", "truncate"]
+# Coins for units vary more than coins for tokens, by the mean length of the unit that a token is
+# in: 2 for words, 6 for spans of words; this is held ready for.
+UNIT_VARIANCE = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,6 +42,10 @@ class MaskingSpec:
         and counts the rest, which is also what happens to traced rates.
       random_ids: 'selectable' draws replacements from ids that are neither unselectable nor the
         mask id; 'vocabulary' draws from all V ids, as KerasHub, BERT and the Hugging Face collator.
+      fit: of units of several tokens: one that is longer than what is left of the row's n tokens is
+        left out and the next tried ('skip', as BERT does), or cut ('truncate', as SpanBERT does).
+      fate: whether [MASK], random or kept is decided per 'token' or per 'unit'.
+      corruption_length: slots for corrupted tokens, where fewer are predicted; None: P.
     """
 
     vocabulary_size: int
@@ -49,6 +57,9 @@ class MaskingSpec:
     count: Count = "exact"
     overflow: Literal["error", "drop"] = "error"
     random_ids: Literal["selectable", "vocabulary"] = "selectable"
+    fit: Fit = "skip"
+    fate: Literal["token", "unit"] = "token"
+    corruption_length: int | None = None
 
     def __post_init__(self):
         for name in ("vocabulary_size", "mask_token_id", "mask_selection_length"):
@@ -61,11 +72,27 @@ class MaskingSpec:
         _check_choice("count", self.count, ("stochastic", "exact", "bernoulli"))
         _check_choice("overflow", self.overflow, ("error", "drop"))
         _check_choice("random_ids", self.random_ids, ("selectable", "vocabulary"))
+        _check_choice("fit", self.fit, ("skip", "truncate"))
+        _check_choice("fate", self.fate, ("token", "unit"))
         self._check_ids()
-        if self.mask_selection_length < 0:
+        self._check_slots()
+
+    @property
+    def corruption_slots(self) -> int:
+        """How many tokens of a row can be corrupted."""
+        return self.corruption_length or self.mask_selection_length
+
+    def _check_slots(self) -> None:
+        slots, corrupted = self.mask_selection_length, self.corruption_length
+        if slots < 0:
             raise ValueError(
-                f"mask_selection_length is {self.mask_selection_length}; give the number of mask "
-                "slots per row, 0 or more"
+                f"mask_selection_length is {slots}; give the number of mask slots per row, 0 or "
+                "more"
+            )
+        if corrupted is not None and as_integer("corruption_length", corrupted) < slots:
+            raise ValueError(
+                f"corruption_length {corrupted} is below mask_selection_length {slots}; what is "
+                "predicted is a part of what is corrupted"
             )
 
     def _check_ids(self) -> None:
@@ -98,15 +125,17 @@ class MaskingSpec:
         return np.setdiff1d(ids, (*self.unselectable_token_ids, self.mask_token_id))
 
 
-def required_slots(rate: float, length: int, count: Count) -> int:
+def required_slots(rate: float, length: int, count: Count, *, units: bool = False) -> int:
     """The P that holds what is selected from rows of up to `length` tokens at `rate`.
 
+    `units` says that units of several tokens are selected, which matters to 'bernoulli' only.
     For 'exact' that is certain. A row may exceed it by one where rounding in float32 makes
     'stochastic' go up from an integer (about one row in a million), and in its six standard
     deviations for 'bernoulli' (one row in 10^8 at 0.15 of 128 tokens, more where few are expected).
     """
     if count == "bernoulli":
-        bound = rate * length + 6 * math.sqrt(rate * length * (1 - rate))
+        spread = rate * length * (1 - rate) * (UNIT_VARIANCE if units else 1)
+        bound = rate * length + 6 * math.sqrt(spread)
         return min(length, math.ceil(bound))
     at_least = int(count == "exact" and rate > 0)
     return min(length, max(at_least, math.ceil(rate * length - COUNT_SLACK)))

@@ -1,9 +1,9 @@
 """The masking transform: token ids and keys in, corrupted ids and dense mask slots out.
 
-    scores -> how many -> which positions -> [MASK] / random / kept -> written back
+    units -> scores -> how many -> which positions -> [MASK] / random / kept -> written back
 
-Everything has a static shape; rates may be traced, so a schedule or a sweep compiles once.
-B batch, L length, P mask slots.
+Everything has a static shape; rates and weights may be traced, so a schedule or a sweep compiles
+once. B batch, L length, P mask slots, V vocabulary, R ids that replacements are drawn from.
 """
 
 import functools
@@ -13,12 +13,12 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from mlm.masking.keys import Stream, check_keys, draw_bits, unit_interval
-from mlm.masking.selection import count_selected, score_tokens
-from mlm.masking.smallest import smallest_scores
-from mlm.masking.spec import MaskingSpec, check_rate, check_split, required_slots
-
-Rate = float | jax.Array
+from mlm.masking.arguments import Rate, check_arguments, read_rates
+from mlm.masking.keys import Stream, draw_bits, unit_interval
+from mlm.masking.selection import count_selected, score_units, select
+from mlm.masking.smallest import NEVER, positions_of
+from mlm.masking.spec import MaskingSpec
+from mlm.masking.units import Units, make_units
 
 
 class MaskedTokens(NamedTuple):
@@ -30,6 +30,7 @@ class MaskedTokens(NamedTuple):
       mask_ids: `int32[B, P]`, the original ids: the labels.
       mask_weights: `float32[B, P]`, 1 where a slot is filled.
       overflow: `int32[B]`, selected tokens that found no slot.
+      corrupted: `int32[B]`, selected tokens; more than are predicted under a `prediction_rate`.
     """
 
     token_ids: jax.Array
@@ -37,6 +38,7 @@ class MaskedTokens(NamedTuple):
     mask_ids: jax.Array
     mask_weights: jax.Array
     overflow: jax.Array
+    corrupted: jax.Array
 
 
 def mask_tokens(
@@ -47,6 +49,11 @@ def mask_tokens(
     rate: Rate,
     mask_token_rate: Rate | None = None,
     random_token_rate: Rate | None = None,
+    unit_starts: jax.Array | None = None,
+    weights: jax.Array | None = None,
+    random_cdf: jax.Array | None = None,
+    prediction_rate: Rate | None = None,
+    copies: int = 1,
 ) -> MaskedTokens:
     """`MaskedTokens`, a pure function of each row's key and ids.
 
@@ -63,50 +70,84 @@ def mask_tokens(
         traced one is not checked, and a new value compiles nothing.
       mask_token_rate, random_token_rate: override the split of `spec`; same types as `rate`. Where
         one of them is traced, that both together are at most 1 is for the caller to see to.
+      unit_starts: `bool[B, L]`, where the units begin that are selected whole, see `units`; they
+        also begin behind unselectable tokens. By default each token is a unit.
+      weights: `float32[V]` of ids or `float32[B, L]` of tokens: units are selected one after the
+        other with probabilities in proportion to them; 0: never. Not for count 'bernoulli'.
+      random_cdf: `uint32[R]`, cumulative probabilities of `spec.replacement_ids` in units of 2^-32;
+        by default all are as likely.
+      prediction_rate: the share to predict, at most `rate`: the first of the selected. All that is
+        selected is corrupted. By default all of it is predicted.
+      copies: r copies of each row with disjoint selections of `rate` each, the copies of a row side
+        by side; every result has r * B rows.
 
     Raises:
       ValueError: for a rate outside [0, 1], a split above 1 and more masks than P holds (unless
         `spec.overflow` is 'drop'), where these are not traced; for wrong shapes and types, and for
         keys other than threefry.
     """
-    if not isinstance(spec, MaskingSpec):
-        raise ValueError(f"spec is {spec!r}; give a MaskingSpec")
-    mask_token_rate = spec.mask_token_rate if mask_token_rate is None else mask_token_rate
-    random_token_rate = spec.random_token_rate if random_token_rate is None else random_token_rate
-    _check_arrays(keys, token_ids)
-    rate, mask_token_rate, random_token_rate = (
-        _read_rate(name, value, rows=len(keys))
-        for name, value in (
-            ("rate", rate),
-            ("mask_token_rate", mask_token_rate),
-            ("random_token_rate", random_token_rate),
-        )
+    arrays = unit_starts, weights, random_cdf
+    check_arguments(keys, token_ids, spec, *arrays, copies=copies)
+    rates = read_rates(
+        spec,
+        token_ids.shape,
+        rate=rate,
+        mask_token_rate=mask_token_rate,
+        random_token_rate=random_token_rate,
+        prediction_rate=prediction_rate,
+        units=unit_starts is not None,
     )
-    _check_split(mask_token_rate, random_token_rate)
-    _check_slots(rate, spec, length=token_ids.shape[1])
-    return _mask(keys, token_ids, rate, mask_token_rate, random_token_rate, spec=spec)
+    return _mask(keys, token_ids, rates, *arrays, spec=spec, copies=copies)
 
 
-@functools.partial(jax.jit, static_argnames="spec")
-def _mask(keys, token_ids, rate, mask_share, random_share, *, spec) -> MaskedTokens:
+@functools.partial(jax.jit, static_argnames=("spec", "copies"))
+def _mask(keys, token_ids, rates, starts, weights, random_cdf, *, spec, copies) -> MaskedTokens:
     """The transform itself, compiled as one also where it is called outside of jit."""
     token_ids = token_ids.astype(jnp.int32)
-    rate, mask_share, random_share = (
-        jnp.broadcast_to(r, keys.shape) for r in (rate, mask_share, random_share)
-    )
-    scores = score_tokens(keys, selectable_positions(token_ids, spec))
-    n = count_selected(keys, scores, rate=rate, count=spec.count)
-    slots = spec.mask_selection_length
-    positions, filled = smallest_scores(scores, n, slots=slots)
+    rates = {name: jnp.broadcast_to(r, keys.shape) for name, r in rates.items()}
+    units = make_units(selectable_positions(token_ids, spec), starts)
+    if weights is not None and weights.ndim == 1:
+        weights = weights[token_ids]
+    scores = score_units(keys, units, weights)
 
-    originals = jnp.take_along_axis(token_ids, positions, axis=1)
-    replacements = _corrupt(keys, originals, positions, spec, mask_share, random_share)
-    return MaskedTokens(
-        token_ids=_write_back(token_ids, positions, filled, replacements),
+    def mask_once(scores):
+        return _select_and_corrupt(keys, token_ids, units, scores, rates, random_cdf, spec)
+
+    if copies == 1:
+        return mask_once(scores)[1]
+    # Each copy selects from what the ones before it have left.
+    _, masked = jax.lax.scan(lambda left, _: mask_once(left), scores, length=copies)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), masked)
+
+
+def _select_and_corrupt(
+    keys, token_ids, units: Units, scores, rates, random_cdf, spec: MaskingSpec
+) -> tuple[jax.Array, MaskedTokens]:
+    """The scores that are left, `uint32[B, L]`, and the masked batch."""
+    n = count_selected(keys, scores, units, rate=rates["rate"], count=spec.count)
+    held = jnp.minimum(n, spec.corruption_slots)
+    selected = select(scores, held, units, fit=spec.fit)
+    left = jnp.where(selected, NEVER, scores)
+    positions, filled = positions_of(selected, slots=spec.corruption_slots)
+    shown = _corrupt(keys, token_ids, positions, units, rates, random_cdf, spec)
+    corrupted = _write_back(token_ids, positions, filled, shown)
+
+    overflow = n - held
+    if "prediction_rate" in rates:
+        among = jnp.where(selected, scores, NEVER)
+        n = count_selected(keys, among, units, rate=rates["prediction_rate"], count=spec.count)
+        held = jnp.minimum(n, spec.mask_selection_length)
+        predicted = select(among, held, units, fit=spec.fit)
+        positions, filled = positions_of(predicted, slots=spec.mask_selection_length)
+        overflow += n - held
+    labels = jnp.take_along_axis(token_ids, positions, axis=1)
+    return left, MaskedTokens(
+        token_ids=corrupted,
         mask_positions=positions,
-        mask_ids=jnp.where(filled, originals, 0),
+        mask_ids=jnp.where(filled, labels, 0),
         mask_weights=filled.astype(jnp.float32),
-        overflow=jnp.maximum(n - slots, 0),
+        overflow=overflow,
+        corrupted=jnp.sum(selected, axis=1, dtype=jnp.int32),
     )
 
 
@@ -116,19 +157,31 @@ def selectable_positions(token_ids: jax.Array, spec: MaskingSpec) -> jax.Array:
     return jnp.isin(token_ids, unselectable, invert=True)
 
 
-def _corrupt(keys, originals, positions, spec, mask_share, random_share) -> jax.Array:
+def _corrupt(
+    keys, token_ids, positions, units: Units, rates, random_cdf, spec: MaskingSpec
+) -> jax.Array:
     """`int32[B, P]`: what stands at each slot's position afterwards.
 
     The draws belong to positions, not to slots: a token selected at two rates meets one fate.
     """
-    at = positions.astype(jnp.uint32)
-    fate = unit_interval(draw_bits(keys, Stream.CORRUPTION, at))
+    originals = jnp.take_along_axis(token_ids, positions, axis=1)
+    deciding = positions
+    if spec.fate == "unit":
+        deciding = jnp.take_along_axis(units.leaders, positions, axis=1)
+    fate = unit_interval(draw_bits(keys, Stream.CORRUPTION, deciding.astype(jnp.uint32)))
+    bits = draw_bits(keys, Stream.RANDOM_ID, positions.astype(jnp.uint32))
+    kept_from = rates["mask_token_rate"] + rates["random_token_rate"]
+    replaced = jnp.where(fate < kept_from[:, None], _random_ids(bits, random_cdf, spec), originals)
+    return jnp.where(fate < rates["mask_token_rate"][:, None], spec.mask_token_id, replaced)
+
+
+def _random_ids(bits: jax.Array, random_cdf: jax.Array | None, spec: MaskingSpec) -> jax.Array:
+    """`int32[B, P]`: an id for each of the random bits."""
     ids = jnp.asarray(spec.replacement_ids)
-    # The modulo favours low ids by at most R / 2^32: 6e-5 for a vocabulary of 250,000.
-    random_ids = ids[draw_bits(keys, Stream.RANDOM_ID, at) % np.uint32(ids.size)]
-    kept_from = mask_share + random_share
-    replaced = jnp.where(fate < kept_from[:, None], random_ids, originals)
-    return jnp.where(fate < mask_share[:, None], spec.mask_token_id, replaced)
+    if random_cdf is None:
+        # The modulo favours low ids by at most R / 2^32: 6e-5 for a vocabulary of 250,000.
+        return ids[bits % np.uint32(ids.size)]
+    return ids[jnp.searchsorted(random_cdf[:-1], bits, side="right")]
 
 
 def _write_back(token_ids, positions, filled, replacements) -> jax.Array:
@@ -136,57 +189,3 @@ def _write_back(token_ids, positions, filled, replacements) -> jax.Array:
     targets = jnp.where(filled, positions, token_ids.shape[1])
     write = jax.vmap(lambda row, at, ids: row.at[at].set(ids, mode="drop"))
     return write(token_ids, targets, replacements)
-
-
-def _check_arrays(keys, token_ids) -> None:
-    check_keys(keys)
-    if not isinstance(token_ids, (jax.Array, np.ndarray)):
-        raise ValueError(f"token_ids are {type(token_ids).__name__}; give an int32[B, L] array")
-    if token_ids.ndim != 2 or keys.shape != token_ids.shape[:1]:
-        raise ValueError(
-            f"token_ids have shape {token_ids.shape} and keys {keys.shape}; give int32[B, L] ids "
-            "and key[B], one key per row"
-        )
-    if not jnp.issubdtype(token_ids.dtype, jnp.integer):
-        raise ValueError(f"token_ids are {token_ids.dtype}; give integers")
-
-
-def _read_rate(name: str, rate: Rate, *, rows: int) -> jax.Array | np.ndarray:
-    """`float32[]` or `float32[B]`; NumPy where it is not traced, checked there."""
-    if _traced(rate):
-        rates = rate.astype(jnp.float32)
-    elif isinstance(rate, (jax.Array, np.ndarray)):
-        rates = np.asarray(rate, np.float32)
-        for extreme in (rates.min(), rates.max()) if rates.size else ():
-            check_rate(float(extreme), name)
-    else:
-        check_rate(rate, name)
-        rates = np.float32(rate)
-    if rates.shape not in ((), (rows,)):
-        raise ValueError(f"{name} has shape {rates.shape}; give one share, or float32[{rows}]")
-    return rates
-
-
-def _check_split(mask_token_rate, random_token_rate) -> None:
-    if not _traced(mask_token_rate) and not _traced(random_token_rate):
-        pairs = np.broadcast_arrays(mask_token_rate, random_token_rate)
-        if pairs[0].size:
-            largest = np.argmax(np.add(*pairs))
-            check_split(*(float(share.flat[largest]) for share in pairs))
-
-
-def _check_slots(rate, spec: MaskingSpec, *, length: int) -> None:
-    if spec.overflow == "drop" or _traced(rate) or not rate.size:
-        return
-    largest = float(rate.max())
-    needed = required_slots(largest, length, spec.count)
-    if needed > spec.mask_selection_length:
-        raise ValueError(
-            f"mask_selection_length {spec.mask_selection_length} is too small: rate {largest:g} of "
-            f"{length} tokens may select {needed}; raise it, or say overflow='drop' to drop the "
-            "rest at random"
-        )
-
-
-def _traced(value) -> bool:
-    return isinstance(value, jax.core.Tracer)

@@ -4,8 +4,8 @@
 and `tables` read what lies on disk, `python_docs` is the builtin, `spool` keeps what can be read
 only once; `reading` says what counts as text. `tokenizer` encodes; `loading` reads one from disk,
 `wordpiece` trains a new one, `extension` adds words to one, `keras_tokenizer` is KerasHub's, `show`
-and `compare` look at them. `segments` packs pairs into rows; it alone needs NumPy, and is imported
-when it is used.
+and `compare` look at them. `segments` packs pairs into rows, `words` tells which ids go on with a
+word; these two need NumPy, and are imported when they are used.
 
     corpus = read_corpus("builtin:python_docs")
     tokenizer = train_tokenizer(corpus.documents, vocabulary_size=8192, lowercase=True)
@@ -38,6 +38,7 @@ __all__ = [
     "Tokenizer",
     "add_to_fingerprint",
     "call_source",
+    "continuations",
     "corpus_names",
     "extend_tokenizer",
     "is_held_out",
@@ -53,6 +54,9 @@ __all__ = [
     "spool_pipe",
     "stream_source",
     "train_tokenizer",
+    "wordless",
 ]
 
-__getattr__ = lazy_exports(__name__, {"pack_segments": "segments"})
+__getattr__ = lazy_exports(
+    __name__, {"pack_segments": "segments", "continuations": "words", "wordless": "words"}
+)

@@ -1,5 +1,6 @@
 """Frozen evaluation against slow sums in NumPy, with a model that is a table of logits."""
 
+import functools
 import hashlib
 
 import jax
@@ -40,12 +41,20 @@ def rows(sizes=(6, 6), order=None):
         start += size
 
 
-def evaluator(make_rows=rows, rates=(0.15, 0.5), model=apply):
+def mask_all(batch, rate):
+    """A second kind of mask: everything is selected, whatever the rate."""
+    return mask_batch(batch, rate * 0 + 1, spec=SPEC, root=jax.random.key(0))
+
+
+TOKENS = functools.partial(mask_batch, spec=SPEC, root=jax.random.key(0))
+MASKS = {"token@0.15": (TOKENS, 0.15), "token@0.5": (TOKENS, 0.5)}
+
+
+def evaluator(make_rows=rows, masks=MASKS, model=apply):
     return make_evaluate(
         model,
-        lambda batch, rate: mask_batch(batch, rate, spec=SPEC, root=jax.random.key(0)),
+        masks,
         make_rows,
-        rates=rates,
         mask_token_id=MASK,
         unigram_log_probs=UNIGRAM,
         put=lambda batch: jax.device_put(batch, SHARDING),
@@ -112,12 +121,24 @@ def test_slots_are_told_apart_by_what_is_shown():
     assert sums.loss[0] < 0.01 and sums.loss[1] > 9
 
 
-def test_all_rates_and_evaluations_share_one_compilation():
-    traces = []
-    evaluate = evaluator(model=lambda *args: traces.append(1) or apply(*args))
+def test_all_rates_of_a_kind_and_all_evaluations_share_one_compilation():
+    traces, reads = [], []
+    evaluate = evaluator(
+        lambda: reads.append(1) or rows(),
+        {**MASKS, "token@0.3": (TOKENS, 0.3), "all@0.5": (mask_all, 0.5)},
+        model=lambda *args: traces.append(1) or apply(*args),
+    )
     for _ in range(2):
-        evaluate({"table": TABLE})
-    assert len(traces) == 1
+        evaluation = evaluate({"table": TABLE})
+    assert len(traces) == 2 and len(reads) == 2
+    assert list(evaluation) == ["token@0.15", "token@0.5", "token@0.3", "all@0.5"]
+
+
+def test_each_kind_is_masked_by_its_own_function(evaluation):
+    both = evaluator(masks={"all@0.15": (mask_all, 0.15), **MASKS})({"table": TABLE})
+    assert both["all@0.15"]["realised_rate"] == 1
+    assert {name: both[name] for name in MASKS} == evaluation
+    assert next(iter(both)) == "all@0.15"  # the one that decides the best checkpoint
 
 
 def test_two_evaluations_are_equal_to_the_last_bit(evaluation):
@@ -125,7 +146,8 @@ def test_two_evaluations_are_equal_to_the_last_bit(evaluation):
 
 
 def test_masks_do_not_depend_on_the_batch_size_nor_on_the_other_rates(evaluation):
-    other = evaluator(lambda: rows((4, 4, 4)), rates=(0.15,))({"table": TABLE})
+    one = {"token@0.15": (TOKENS, 0.15)}
+    other = evaluator(lambda: rows((4, 4, 4)), one)({"table": TABLE})
     assert other["token@0.15"]["mask_hash"] == evaluation["token@0.15"]["mask_hash"]
     assert other["token@0.15"]["loss"] == pytest.approx(evaluation["token@0.15"]["loss"])
 

@@ -1,5 +1,6 @@
 import io
 
+import pytest
 from rich.console import Console
 
 from mlm.evaluation.fill_mask import Guess
@@ -24,8 +25,8 @@ EVALUATION = {
 }
 
 
-def printed(function, *args, **kwargs):
-    console = Console(file=io.StringIO(), width=120)
+def printed(function, *args, width=120, **kwargs):
+    console = Console(file=io.StringIO(), width=width)
     function(console, *args, **kwargs)
     return console.file.getvalue()
 
@@ -41,7 +42,7 @@ def test_before_and_after_stand_in_one_table():
     slots = {"mask": {"loss": 4.9, "top1": 0.1}, "random": {}, "keep": {}}
     old = EVALUATION["token@0.15"] | {"loss": 4.8, "perplexity": 121.5, "by_slot": slots}
     text = printed(print_evaluation, EVALUATION, step=7, before={"token@0.15": old | {"top1": 0.2}})
-    shown = ("4.8000 -> 4.2000", "121.50 -> 66.69", "0.2000 -> 0.2500", "4.9000 -> 4.5000")
+    shown = ("4.800 -> 4.200", "121.5 -> 66.7", "0.200 -> 0.250", "4.900 -> 4.500")
     for words in (*shown, "before training -> at step 7", "0123456789ab "):
         assert words in text
     assert text.count("masks  ") == 1 and "random" not in text
@@ -49,6 +50,25 @@ def test_before_and_after_stand_in_one_table():
         print_evaluation, EVALUATION, step=7, before={"token@0.15": old | {"mask_hash": "x" * 64}}
     )
     assert "xxxxxxxxxxxx -> 0123456789ab" in other
+
+
+NINE = {
+    f"{unit}@{rate}": EVALUATION["token@0.15"] | {"masked_tokens": 123456}
+    for unit in ("token", "external", "pmi")
+    for rate in (0.15, 0.3, 0.4)
+}
+HIGH = {name: values | {"loss": 10.5, "perplexity": 36315.5} for name, values in NINE.items()}
+
+
+@pytest.mark.parametrize("before", [None, HIGH])
+def test_many_kinds_stand_in_a_line_each_within_100_columns(before):
+    text = printed(print_evaluation, NINE, step=20_000, before=before, width=100)
+    lines = [line.split() for line in text.splitlines() if "@" in line]
+    assert [line[0] for line in lines] == list(NINE)
+    assert all(line[-1] == "0123456789ab" for line in lines)  # nothing wrapped, nothing cut
+    assert text.count("mask  ") == 1 and "in eval.json" in text
+    if before:
+        assert text.count("36316 -> 66.7") == 9
 
 
 def test_tokens_in_brackets_are_shown_as_they_are():

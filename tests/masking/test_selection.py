@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from mlm.masking import row_keys
-from mlm.masking.selection import count_selected, exact_count, score_tokens, stochastic_count
+from mlm.masking.selection import count_selected, exact_count, score_units, stochastic_count
+from mlm.masking.units import make_units
 
 ROOT = jax.random.key(3)
 RECORDED = Path(__file__).parent.parent / "parity/mask_generator/tf_text_selected_counts.json"
@@ -60,8 +61,9 @@ def test_stochastic_is_unbiased_for_every_n(rate):
 def test_bernoulli_is_binomial(rate):
     rows, n = 40_000, 20
     keys = row_keys(ROOT, 0, jnp.arange(rows))
-    scores = score_tokens(keys, jnp.arange(32) < jnp.full((rows, 1), n))
-    counts = count_selected(keys, scores, rate=jnp.full(rows, rate), count="bernoulli")
+    units = make_units(jnp.arange(32) < jnp.full((rows, 1), n), None)
+    scores = score_units(keys, units)
+    counts = count_selected(keys, scores, units, rate=jnp.full(rows, rate), count="bernoulli")
     expected = [rows * math.comb(n, k) * rate**k * (1 - rate) ** (n - k) for k in range(n + 1)]
     seen = np.bincount(counts, minlength=n + 1)
     likely = np.array(expected) >= 20
