@@ -193,11 +193,14 @@ def _slots(config: ConfigDict) -> Iterable[str]:
 
 def too_few_slots(config: ConfigDict, rate: float, *, name: str) -> Iterable[str]:
     """A line if the given P cannot hold the largest rate of the run, which `name` is or makes."""
-    slots, length = config.masking.mask_selection_length, config.data.length
-    if slots is not None and slots < (needed := required_slots(rate, length, config.masking.count)):
+    masking, length = config.masking, config.data.length
+    if is_number(masking.prediction_rate) and masking.prediction_rate < rate:
+        rate, name = masking.prediction_rate, "masking.prediction_rate"
+    needed = required_slots(rate, length, masking.count, units=masking.unit != "token")
+    if masking.mask_selection_length is not None and masking.mask_selection_length < needed:
         yield (
-            f"masking.mask_selection_length {slots} is too small: data.length {length} at {name} "
-            f"{rate} needs {needed}; raise it or leave it None"
+            f"masking.mask_selection_length {masking.mask_selection_length} is too small: "
+            f"data.length {length} at {name} {rate} needs {needed}; raise it or leave it None"
         )
 
 

@@ -96,7 +96,7 @@ def training_rates(config: ConfigDict, *, total_steps: int) -> Rates:
         mask=schedule(m.mask_token_rate, m.final_mask_token_rate),
         random=schedule(m.random_token_rate, m.final_random_token_rate),
         lowest=m.lowest_rate,
-        predicted=None if copied or m.prediction_rate == m.rate else m.prediction_rate,
+        predicted=None if copied else m.prediction_rate,
     )
 
 
@@ -124,9 +124,8 @@ def _own_schedule(config: ConfigDict, total_steps: int) -> Schedule | None:
 
 
 def _schedule(masking: ConfigDict, start: float, final: float | None, total: int) -> Schedule:
-    kind = "linear" if ":" in masking.schedule else masking.schedule
     return make_rate_schedule(
-        "constant" if final is None else kind,
+        "constant" if final is None else masking.schedule,
         start,
         final,
         total_steps=total,

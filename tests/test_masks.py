@@ -89,6 +89,12 @@ def masked(made, step=0, **changed):
         ({"rate": 0.4, "weights": "loss"}, 0.4, 0.4),
         ({"rate": 0.4, "random_ids": "unigram", "patterns": 2}, 0.4, 0.4),
         ({"rate": 0.4, "prediction_rate": 0.2, "unit": "word"}, 0.4, 0.2),
+        (
+            {"rate": 0.2, "final_rate": 0.4, "schedule": "reversed", "prediction_rate": 0.2},
+            0.4,
+            0.2,
+        ),
+        ({"rate": 0.4, "prediction_rate": 0.2, "mask_selection_length": 7}, 0.4, 0.2),
         ({"rate": 0.2, "prediction_rate": 0.6}, 0.2, 0.6),
         ({"rate": 0.2, "prediction_rate": 0.4, "unit": "word", "fit": "truncate"}, 0.2, 0.4),
         ({"rate": 0.6, "lowest_rate": 0.2}, 0.4, 0.4),
