@@ -34,14 +34,14 @@ def realised(kind, rate, **changes):
 
 @pytest.mark.parametrize("kind", UNITS)
 @pytest.mark.parametrize("rate", [0.15, 0.4])
-def test_truncated_units_realise_the_rate_and_skipped_ones_a_little_less(kind, rate):
+def test_truncated_units_realise_the_rate_and_skipped_ones_hardly_less(kind, rate):
     cut = realised(kind, rate, fit="truncate")
     # Half a token a row at most, as for tokens: the number does not depend on the units.
     assert abs(cut * TOTAL - rate * TOTAL) < 5 * np.sqrt(ROWS) / 2
     skipped = realised(kind, rate)
-    # Rows of 30 tokens want 4.5 at 0.15; of spans of 5 tokens many a row finds none that fits.
-    least = {"word": 0.95, "bitmap": 0.75, "ngram": 0.85, "span": 0.7}[kind] * rate
-    assert least < skipped < rate
+    # A row of 30 tokens wants 4.5 at 0.15; where its spans are longer than that, none fits.
+    least = {"word": 0.99, "bitmap": 0.9, "ngram": 0.9, "span": 0.8}[kind] * rate
+    assert least < skipped <= cut
 
 
 @pytest.mark.parametrize("kind", UNITS)
@@ -199,7 +199,7 @@ def test_overflow_is_counted_and_units_stay_whole(kind):
     assert (hidden == np.take_along_axis(hidden, units.leaders, axis=1)).all()
     assert not (hidden & ~selectable(IDS)).any()
     if kind == "token":
-        assert (hidden.sum(axis=1) == 4).all()
+        np.testing.assert_array_equal(hidden.sum(axis=1), np.minimum(wide.corrupted, 4))
 
 
 def test_selectable_positions_are_those_of_the_spec():
