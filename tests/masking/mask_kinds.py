@@ -1,4 +1,7 @@
-"""Rows of words, and one compiled transform for each kind of unit, with and without weights."""
+"""The same rows and one compiled transform for each kind of unit, for all tests of them.
+
+To compile takes longer than to run, so tests share rows, shapes and programs.
+"""
 
 import functools
 
@@ -32,6 +35,8 @@ def make_spec(kind="token", **changes):
     return MaskingSpec(V, MASK, **{**SPEC, "fate": fate, **changes})
 
 
+ROWS = 1024
+IDS = make_rows(ROWS)
 SPEC = dict(
     mask_selection_length=L, unselectable_token_ids=SPECIAL, count="stochastic", overflow="drop"
 )
@@ -71,8 +76,10 @@ def mask(kind, ids, rate=0.15, *, spec=None, examples=None, visits=0, copies=1, 
     """NumPy results of rows 0, 1, ... or of `examples`."""
     examples = np.arange(len(ids)) if examples is None else examples
     visits = np.broadcast_to(np.int32(visits), len(ids))
-    masked = compiled(kind, spec or make_spec(kind), copies)
-    return jax.device_get(masked(ids, examples, visits, rate, arrays))
+    spec = spec or make_spec(kind)
+    split = {name: getattr(spec, name) for name in ("mask_token_rate", "random_token_rate")}
+    masked = compiled(kind, spec, copies)
+    return jax.device_get(masked(ids, examples, visits, rate, split | arrays))
 
 
 def units_of(kind, ids, *, spec=None, visits=0):

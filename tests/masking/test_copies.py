@@ -3,11 +3,11 @@
 import numpy as np
 import pytest
 from mask_kinds import (
-    KINDS,
+    IDS,
     MASK,
+    ROWS,
     TABLE,
     L,
-    make_rows,
     make_spec,
     mask,
     selectable,
@@ -15,10 +15,8 @@ from mask_kinds import (
     where,
 )
 
-ROWS = 512
-IDS = make_rows(ROWS, seed=2)
 N = selectable(IDS).sum(axis=1)
-every_kind = pytest.mark.parametrize("kind", KINDS)
+every_kind = pytest.mark.parametrize("kind", ["token", "word", "span"])
 
 
 @every_kind
@@ -118,15 +116,15 @@ def test_copies_are_disjoint_and_each_has_the_rate(kind, fit):
         assert (np.abs(share - 0.15) < 5 * np.sqrt(ROWS) / 2 / N.sum()).all()
     else:
         # The units that fit are the short ones, and later copies find fewer of them.
-        least = {"token": 0.98, "word": 0.98, "ngram": 0.85, "bitmap": 0.8, "span": 0.45}[kind]
+        least = {"token": 0.98, "word": 0.98, "span": 0.45}[kind]
         assert (share < 0.153).all() and (share > 0.15 * least).all()
         assert kind != "span" or (np.diff(share) < 0).all()
         leaders = units_of(kind, IDS).leaders[:, None]
         assert (hidden == np.take_along_axis(hidden, leaders, axis=2)).all()
 
 
-@every_kind
-def test_the_first_copy_is_the_mask_without_copies(kind):
+def test_the_first_copy_is_the_mask_without_copies():
+    kind = "word"
     several = mask(kind, IDS, 0.15, copies=3, spec=make_spec(kind), weights=TABLE)
     for one, copy in zip(mask(kind, IDS, 0.15, weights=TABLE), several, strict=True):
         np.testing.assert_array_equal(one, copy[::3])

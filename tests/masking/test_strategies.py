@@ -7,16 +7,17 @@ import pytest
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 from mask_kinds import (
     CONTINUES,
+    IDS,
     KINDS,
     MASK,
     PAD,
     ROOT,
+    ROWS,
     SPECIAL,
     TABLE,
     L,
     V,
     compiled,
-    make_rows,
     make_spec,
     mask,
     selectable,
@@ -27,12 +28,11 @@ from mask_kinds import (
 
 from mlm.masking import mask_tokens, row_keys, transform
 
-IDS = make_rows(64)
-WEIGHTED = [{}, {"weights": TABLE}]
+WEIGHTED = ("token", "word", "span")
 every = pytest.mark.parametrize(
     ("kind", "arrays"),
-    [(kind, arrays) for kind in KINDS for arrays in WEIGHTED],
-    ids=[f"{kind}-{name}" for kind in KINDS for name in ("uniform", "weighted")],
+    [(kind, {}) for kind in KINDS] + [(kind, {"weights": TABLE}) for kind in WEIGHTED],
+    ids=[f"{kind}-uniform" for kind in KINDS] + [f"{kind}-weighted" for kind in WEIGHTED],
 )
 
 
@@ -44,7 +44,7 @@ def assert_equal(some, others):
 @every
 def test_masks_do_not_depend_on_order_batch_size_or_padding(kind, arrays):
     whole = mask(kind, IDS, **arrays)
-    order = np.random.default_rng(3).permutation(64)[:24]
+    order = np.random.default_rng(3).permutation(ROWS)[:24]
     wide = np.pad(IDS[order], ((0, 0), (0, 23)), constant_values=PAD)
     part = mask(kind, wide, examples=order, **arrays)
     assert (part.token_ids[:, L:] == PAD).all()
@@ -57,7 +57,7 @@ def test_masks_do_not_depend_on_order_batch_size_or_padding(kind, arrays):
 def test_each_visit_draws_anew_and_a_batch_may_straddle_two(kind, arrays):
     first, second = (mask(kind, IDS, visits=visit, **arrays) for visit in (0, 1))
     assert (where(first) == where(second)).all(axis=1).mean() < 0.3
-    both = mask(kind, IDS, visits=np.arange(64) % 2, **arrays)
+    both = mask(kind, IDS, visits=np.arange(ROWS) % 2, **arrays)
     assert_equal([x[::2] for x in both], [x[::2] for x in first])
     assert_equal([x[1::2] for x in both], [x[1::2] for x in second])
 
@@ -66,7 +66,7 @@ def test_each_visit_draws_anew_and_a_batch_may_straddle_two(kind, arrays):
 def test_whole_units_and_never_specials(kind, arrays):
     masked = mask(kind, IDS, 0.3, **arrays)
     hidden, units = where(masked), units_of(kind, IDS)
-    assert not (hidden & ~selectable(IDS)).any() and hidden.sum() > 300
+    assert not (hidden & ~selectable(IDS)).any() and hidden.sum() > 5000
     assert (hidden == np.take_along_axis(hidden, units.leaders, axis=1)).all()
     shown = masked.token_ids[hidden]
     assert not np.isin(shown, np.setdiff1d(SPECIAL, MASK)).any() and (shown == MASK).any()
@@ -81,7 +81,7 @@ def test_whole_units_and_never_specials(kind, arrays):
 def test_masks_are_the_same_on_eight_devices(kind):
     mesh = jax.make_mesh((8,), ("data",), axis_types=(AxisType.Auto,))
     rows = NamedSharding(mesh, PartitionSpec("data"))
-    placed = jax.device_put((IDS, np.arange(64), np.zeros(64, np.int32)), rows)
+    placed = jax.device_put((IDS, np.arange(ROWS), np.zeros(ROWS, np.int32)), rows)
     sharded = compiled(kind, make_spec(kind))(*placed, 0.15, {"weights": TABLE})
     assert len(sharded.token_ids.sharding.device_set) == 8
     assert_equal(mask(kind, IDS, weights=TABLE), jax.device_get(sharded))
@@ -89,7 +89,7 @@ def test_masks_are_the_same_on_eight_devices(kind):
 
 @pytest.mark.parametrize("kind", ["word", "span"])
 def test_masks_are_the_same_without_jit(kind):
-    keys, spec = row_keys(ROOT, 0, jnp.arange(64)), make_spec(kind)
+    keys, spec = row_keys(ROOT, 0, jnp.arange(ROWS)), make_spec(kind)
     starts = starts_of(kind, keys, IDS, spec)
     masked = mask_tokens(keys, IDS, spec, rate=0.15, unit_starts=starts, weights=TABLE)
     assert_equal(mask(kind, IDS, weights=TABLE), masked)
@@ -97,8 +97,8 @@ def test_masks_are_the_same_without_jit(kind):
     assert_equal(masked, by_position)
 
 
-@pytest.mark.parametrize("kind", ["word", "ngram"])
-def test_64_bit_mode_changes_nothing(kind):
+def test_64_bit_mode_changes_nothing():
+    kind = "ngram"
     narrow = mask(kind, IDS, copies=2, weights=TABLE, prediction_rate=0.1)
     with jax.enable_x64(True):
         wide = mask(
@@ -108,8 +108,8 @@ def test_64_bit_mode_changes_nothing(kind):
     assert_equal(narrow, wide)
 
 
-@pytest.mark.parametrize("kind", ["token", "span"])
-def test_vmap_over_rates_splits_and_weights(kind):
+def test_vmap_over_rates_splits_and_weights():
+    kind = "span"
     ids, spec = IDS[:16], make_spec(kind)
     arms = {
         "rate": np.array([0.15, 0.4, 0.15], np.float32),
@@ -135,8 +135,8 @@ def test_vmap_over_unit_starts():
         assert_equal(alone, [x[i] for x in several])
 
 
-@pytest.mark.parametrize("kind", ["word", "span"])
-def test_rates_splits_and_tables_of_one_shape_share_a_compilation(kind):
+def test_rates_splits_and_tables_of_one_shape_share_a_compilation():
+    kind = "span"
     traces, spec = [], make_spec(kind)
     r = len(spec.replacement_ids)
 
