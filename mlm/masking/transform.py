@@ -80,7 +80,8 @@ def mask_tokens(
       prediction_rate: the share to predict, at most `rate`: the first of the selected. All that is
         selected is corrupted. By default all of it is predicted.
       copies: r copies of each row with disjoint selections of `rate` each, the copies of a row side
-        by side; every result has r * B rows.
+        by side; every result has r * B rows. Where `spec.fit` is 'skip', later copies find fewer
+        units that fit and hide less; 'truncate' holds the rate.
 
     Raises:
       ValueError: for a rate outside [0, 1], a split above 1, a prediction rate above the rate,
