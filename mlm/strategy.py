@@ -6,7 +6,7 @@
 """
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -15,14 +15,14 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mlm.data import token_counts
-from mlm.errors import ConfigError
+from mlm.errors import ConfigError, DataError
 from mlm.masking import MaskingSpec, mask_tokens, row_keys
 from mlm.masking.keys import Stream
 from mlm.masking.selection import row_rates
 from mlm.masking.tables import frequency_weights, random_id_cdf, read_weights
 from mlm.masking.transform import selectable_positions
 from mlm.masking.units import ngram_starts, span_starts, word_starts
-from mlm.own import load_function
+from mlm.own import load_function, reason
 from mlm.preparing import PreparedText
 from mlm.text import Tokenizer, continuations
 from mlm.training.adaptive import table_weights
@@ -30,6 +30,8 @@ from mlm.training.step import Batch, MaskCounts
 
 ADAPTIVE = ("accuracy", "loss")  # weights that follow the model
 BITMAPS = ("pmi", "external")  # units that stand beside the tokens of a batch
+TRIED_ROWS = 2  # of the batch that a function of the user's is tried on
+OWN_RESULTS = {"unit": "bool[B, L]", "weights": "float32[V] or float32[B, L]"}
 # starts(keys, token_ids, selectable, batch) -> bool[B, L], or None where each token is a unit
 Starts = Callable[..., jax.Array | None]
 # weights(keys, token_ids, table) -> float32[V], float32[B, L], or None where all weigh the same
@@ -109,11 +111,19 @@ def mask_batch(
 
 
 def make_starts(config: ConfigDict, unit: str, tokenizer: Tokenizer) -> Starts:
-    """Where units of this kind begin; raises DataError if the tokenizer does not tell words."""
+    """Where units of this kind begin.
+
+    Raises:
+      ConfigError: a function of the user's cannot be used.
+      DataError: the tokenizer does not tell the words that these units are made of.
+    """
     if unit == "token":
         return lambda keys, ids, selectable, batch: None
     if unit in BITMAPS:
         return lambda keys, ids, selectable, batch: batch["unit_starts"]
+    if ":" in unit:
+        function = _own_function(config, "unit", tokenizer)
+        return lambda keys, ids, selectable, batch: function(keys, ids)
     m, table = config.masking, continuations(tokenizer)
     if unit == "word":
         return lambda keys, ids, selectable, batch: word_starts(ids, table)
@@ -121,28 +131,22 @@ def make_starts(config: ConfigDict, unit: str, tokenizer: Tokenizer) -> Starts:
         return lambda keys, ids, selectable, batch: span_starts(
             keys, word_starts(ids, table), selectable, p=m.span_p, longest=m.span_longest
         )
-    if unit == "ngram":
-        shortest, longest = m.ngram
-        return lambda keys, ids, selectable, batch: ngram_starts(
-            keys, word_starts(ids, table), selectable, shortest=shortest, longest=longest
-        )
-    function = load_function("masking.unit", unit)
-    return lambda keys, ids, selectable, batch: function(
-        _own_keys(keys), ids, word_starts(ids, table)
+    shortest, longest = m.ngram
+    return lambda keys, ids, selectable, batch: ngram_starts(
+        keys, word_starts(ids, table), selectable, shortest=shortest, longest=longest
     )
 
 
 def make_weights(config: ConfigDict, text: PreparedText, spec: MaskingSpec) -> Weights:
-    """The weights of `masking.weights`; raises ConfigError for a file that cannot be used."""
+    """The weights of `masking.weights`; raises ConfigError for what cannot be used."""
     kind = config.masking.weights
     if kind == "uniform":
         return lambda keys, ids, table: None
     if kind in ADAPTIVE:
         return lambda keys, ids, table: table_weights(table, kind)
     if ":" in kind:
-        function = load_function("masking.weights", kind)
-        words = continuations(text.tokenizer)
-        return lambda keys, ids, table: function(_own_keys(keys), ids, word_starts(ids, words))
+        function = _own_function(config, "weights", text.tokenizer)
+        return lambda keys, ids, table: function(keys, ids)
     if kind == "frequency":
         fixed = frequency_weights(token_counts(text.train), config.masking.weights_alpha)
     else:
@@ -165,6 +169,45 @@ def make_random_cdf(config: ConfigDict, text: PreparedText, spec: MaskingSpec) -
         return None
     counts = token_counts(text.train)
     return random_id_cdf(counts, spec.replacement_ids, config.masking.random_ids_alpha)
+
+
+def _own_function(config: ConfigDict, field: str, tokenizer: Tokenizer) -> Callable:
+    """`function(keys, token_ids)` of the user's, tried by shapes before anything is compiled.
+
+    It is told where words begin: everywhere, if the tokenizer does not tell words.
+
+    Raises:
+      ConfigError: it fails, or what it returns is nothing that `mask_tokens` takes.
+    """
+    name, size = config.masking[field], tokenizer.vocabulary_size
+    function = load_function(f"masking.{field}", name)
+    try:
+        table = continuations(tokenizer)
+    except DataError:
+        table = np.zeros(size, bool)
+    call = lambda keys, ids: function(_own_keys(keys), ids, word_starts(ids, table))  # noqa: E731
+    for length in (config.data.length, config.eval.length):
+        shapes = [(TRIED_ROWS, length)] + [(size,)] * (field == "weights")
+        _try_out(f"masking.{field} {name}", call, shapes, OWN_RESULTS[field])
+    return call
+
+
+def _try_out(name: str, call: Callable, shapes: Sequence[tuple[int, ...]], wanted: str) -> None:
+    """Raises ConfigError unless the function gives one of the shapes, the first [B, L]."""
+    key = jax.random.key(0, impl="threefry2x32")
+    keys, ids = jax.random.split(key, TRIED_ROWS), jax.ShapeDtypeStruct(shapes[0], jnp.int32)
+    try:
+        found = jax.eval_shape(call, keys, ids)
+        kind = jnp.bool_ if wanted.startswith("bool") else jnp.floating
+        if not isinstance(found, jax.ShapeDtypeStruct):
+            raise TypeError(f"it returns {type(found).__name__}")
+        if found.shape not in shapes or not jnp.issubdtype(found.dtype, kind):
+            raise TypeError(f"it returns {found.dtype}{list(found.shape)} for ids {ids.shape}")
+    except Exception as error:  # of code that is not ours
+        raise ConfigError(
+            f"{name} failed: {reason(error)}; give a function (keys key[B], token_ids int32[B, L], "
+            f"words bool[B, L]) -> {wanted}"
+        ) from error
 
 
 def _own_keys(keys: jax.Array) -> jax.Array:
