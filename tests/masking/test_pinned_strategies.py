@@ -14,7 +14,7 @@ IDS = make_rows(128, seed=4)
 # Exact in float32 on every machine, steep, and 0 for one id in eleven.
 TABLE = np.ldexp(1 + np.arange(V) % 7, -(np.arange(V) % 16)) * (np.arange(V) % 11 > 0)
 TABLE = TABLE.astype(np.float32)
-REPLACEMENTS = (np.arange(1, len(make_spec().replacement_ids) + 1) ** 2 * 80_000).astype(np.uint32)
+REPLACEMENTS = (np.arange(len(make_spec().replacement_ids)) ** 2 * 80_000).astype(np.uint32)
 # What is given, and the first 16 hex digits of SHA-256 over the six results.
 PINNED = {
     "word": ("word", {}, {}, "7495b863fd81338e"),
