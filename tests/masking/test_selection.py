@@ -10,7 +10,13 @@ import numpy as np
 import pytest
 
 from mlm.masking import row_keys
-from mlm.masking.selection import count_selected, exact_count, score_units, stochastic_count
+from mlm.masking.selection import (
+    count_selected,
+    exact_count,
+    row_rates,
+    score_units,
+    stochastic_count,
+)
 from mlm.masking.units import make_units
 
 ROOT = jax.random.key(3)
@@ -70,3 +76,16 @@ def test_bernoulli_is_binomial(rate):
     chi2 = np.sum((seen - expected)[likely] ** 2 / np.array(expected)[likely])
     cells = likely.sum()
     assert chi2 < cells + 5 * np.sqrt(2 * cells)
+
+
+@pytest.mark.parametrize("lowest, highest", [(0.1, 0.3), (0.0, 1.0), (0.15, 0.15), (0.05, 0.0501)])
+def test_rates_of_rows_are_the_same_bits_however_they_are_compiled(lowest, highest):
+    keys = row_keys(ROOT, 0, np.arange(20_000))
+    lowest, highest = jnp.float32(lowest), jnp.float32(highest)
+    one_by_one = np.asarray(row_rates(keys, lowest, highest))
+    np.testing.assert_array_equal(jax.jit(row_rates)(keys, lowest, highest), one_by_one)
+    assert lowest <= one_by_one.min() and one_by_one.max() <= highest
+    # Even: the mean and the spread of a uniform law.
+    width = highest - lowest
+    assert abs(one_by_one.mean() - (lowest + width / 2)) <= 0.01 * width + 1e-7
+    assert abs(one_by_one.std() - width / math.sqrt(12)) <= 0.01 * width + 1e-7
