@@ -138,7 +138,7 @@ def _prediction(config: ConfigDict) -> Iterable[str]:
         return
     lowest = masking.lowest_rate
     smallest = _smallest_rate(config) if lowest is None else lowest
-    if wanted <= masking.rate + SLACK:
+    if wanted <= masking.rate + SLACK or _is_own(masking.schedule):
         if is_number(smallest) and wanted > smallest + SLACK:
             yield (
                 f"masking.prediction_rate {wanted} is above the smallest rate, {smallest}, where "
@@ -184,7 +184,9 @@ def _slots(config: ConfigDict) -> Iterable[str]:
     rates = (config.masking.rate, config.masking.final_rate)
     if slots is None or length < 1 or count not in ("stochastic", "exact", "bernoulli"):
         return
-    if not all(rate is None or is_number(rate) and 0 <= rate <= 1 for rate in rates):
+    if _is_own(config.masking.schedule) or not all(
+        rate is None or is_number(rate) and 0 <= rate <= 1 for rate in rates
+    ):
         return
     rate = largest_rate(config)
     name = "rate" if rate == rates[0] else "final_rate"
@@ -223,6 +225,9 @@ def _evaluation(config: ConfigDict) -> Iterable[str]:
 
 
 def _smallest_rate(config: ConfigDict) -> float:
+    """The lowest rate of the run; nan of a schedule of one's own, which only that knows."""
+    if _is_own(config.masking.schedule):
+        return math.nan
     rates = (config.masking.rate, config.masking.final_rate)
     return min((rate for rate in rates if is_number(rate)), default=math.nan)
 

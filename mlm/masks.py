@@ -136,6 +136,8 @@ def _schedule(masking: ConfigDict, start: float, final: float | None, total: int
 def copies(config: ConfigDict) -> int:
     """How often a row stands in a batch: as often as predictions exceed corruptions."""
     rate, predicted = config.masking.rate, config.masking.prediction_rate
+    if ":" in config.masking.schedule:  # in place of the rate; it never predicts more
+        return 1
     return max(1, round(predicted / rate)) if predicted and rate else 1
 
 

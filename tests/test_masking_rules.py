@@ -76,6 +76,10 @@ def problems(*args, **fields):
         ({**HALVING, "prediction_rate": 0.2}, "0.2 is above the smallest rate, 0.15, where fewer"),
         ({"lowest_rate": 0.05, "prediction_rate": 0.1}, "above the smallest rate, 0.05"),
         (
+            {"schedule": "mine:rates", "lowest_rate": 0.05, "prediction_rate": 0.1},
+            "above the smallest rate, 0.05",
+        ),
+        (
             {**LINEAR, "final_rate": 0.4, "mask_selection_length": 20},
             "20 is too small: data.length 128 at masking.final_rate 0.4 needs 52; raise it",
         ),
@@ -91,6 +95,10 @@ def test_what_makes_no_sense_is_refused_in_one_line(masking, words):
     [
         {"unit": "word", "weights": "frequency", "fit": "truncate"},
         {"unit": "mine.units:entities", "weights": "folder/table.npy", "schedule": "mine:rates"},
+        # A schedule of one's own takes the place of the rate, and is checked where it is called.
+        {"schedule": "mine:rates", "prediction_rate": 0.3},
+        {"schedule": "mine:rates", "lowest_rate": 0.2},
+        {"schedule": "mine:rates", "rate": 0.8, "mask_selection_length": 20},
         {"unit": "external", "units": "folder"},
         {"weights": "loss", "random_ids": "unigram", "count": "exact"},
         {"weights": "frequency", "patterns": 10},

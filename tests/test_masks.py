@@ -30,6 +30,7 @@ def first_half(keys, token_ids, words):
 def falling(step, total_steps):
     return 0.5 - 0.4 * step / total_steps
 
+def high(step, total_steps): return 0.6
 def leaving(step, total_steps):
     return 0.5 + step
 """
@@ -99,6 +100,7 @@ def masked(made, step=0, **changed):
         ({"rate": 0.2, "prediction_rate": 0.4, "unit": "word", "fit": "truncate"}, 0.2, 0.4),
         ({"rate": 0.6, "lowest_rate": 0.2}, 0.4, 0.4),
         ({"schedule": "own_strategies:falling", "unit": "word"}, 0.5, 0.5),
+        ({"schedule": "own_strategies:high", "prediction_rate": 0.3}, 0.6, 0.3),
     ],
 )
 def test_every_combination_selects_and_predicts_as_much_as_asked(
