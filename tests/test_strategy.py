@@ -1,4 +1,4 @@
-"""Functions of the user as units and weights: what they are told, and what is said of wrong ones."""
+"""Functions of the user as units and weights: what they are told, what is said of wrong ones."""
 
 import importlib
 import sys
