@@ -69,7 +69,7 @@ def run(
     start = saved.kept_start(config, workdir)
     exp = experiment.build(config, start=start, say=console.print)
     exp.run.keep(workdir)
-    evaluation = exp.run.evaluate(saved.restore_params(exp.model, workdir, step))
+    evaluation = exp.run.evaluate(saved.restore_params(exp.params, workdir, step))
     name = "eval.json" if step == steps[-1] else f"eval-{step}.json"
     result = saved.evaluation_result(config, workdir, step, evaluation)
     write_json(workdir / name, result)

@@ -14,7 +14,7 @@ from rich.table import Table
 
 from mlm.data import epoch_counts, token_counts, useful_share
 from mlm.experiment import Experiment
-from mlm.models import create_abstract, parameter_count
+from mlm.models import parameter_count
 from mlm.preparing import unknown_warning
 from mlm.training.freezing import leaf_paths, split
 
@@ -56,7 +56,7 @@ def print_experiment(console: Console, exp: Experiment) -> None:
         console.print(line)
     if warning := unknown_warning(token_counts(train), exp.tokenizer):
         console.print(warning)
-    console.print(parameter_table(create_abstract(exp.model)[1]))
+    console.print(parameter_table(exp.params))
 
 
 def source_lines(exp: Experiment) -> list[str]:
@@ -83,7 +83,7 @@ def start_lines(exp: Experiment) -> list[str]:
         lines.append(f"init {began} from {place}, digest of the weights {facts['digest'][:12]}")
         lines += [f"     {note}" for note in facts["notes"]]
     if exp.frozen:
-        params = create_abstract(exp.model)[1]
+        params = exp.params
         trained, frozen = (parameter_count(part) for part in split(params, exp.frozen))
         arrays = len(exp.frozen)
         lines.append(
@@ -103,7 +103,7 @@ def parameter_table(params: dict, *, frozen: Collection[str] | None = None) -> T
     for path, leaf in zip(leaf_paths(params), jax.tree.leaves(params), strict=True):
         names = path.split("/")
         depth = 3 if "layers" in names else 2
-        part = "/".join(names[: min(depth, len(names) - 1)])
+        part = "/".join(names[: max(1, min(depth, len(names) - 1))])
         trained = 0 if path in (frozen or ()) else leaf.size
         sizes[part] = sizes.get(part, 0) + np.array([leaf.size, trained])
     columns = ("parameters",) if frozen is None else ("parameters", "trainable")

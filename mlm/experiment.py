@@ -23,6 +23,8 @@ from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
 from mlm.evaluation.frozen import EvalRows, make_evaluate, unigram_log_probs
 from mlm.input import batch_function, heldout_rows, prepare_text, training_rows
 from mlm.masks import adaptive, make_evaluation_masks, make_mask
+from mlm.network import make_loss, make_network
+from mlm.own import load_function
 from mlm.preparing import PreparedText
 from mlm.rules import validate, validate_sizes
 from mlm.start import Start, find_start, with_sizes_of
@@ -43,6 +45,7 @@ class Experiment:
       text: tokenizer and token stores.
       rows, heldout_rows: what training and evaluation read.
       model: static settings of the architecture.
+      params: shapes and dtypes of the model's parameters.
       apply: `apply(params, batch, *, key=None) -> float32[B, P, V]` logits.
       fill: `fill(params, text, top_k)`, see `make_fill_mask`.
       frozen: paths of the params that training leaves as they are.
@@ -55,6 +58,7 @@ class Experiment:
     rows: Rows
     heldout_rows: Rows
     model: models.DistilBertConfig
+    params: dict
     apply: Callable[..., jax.Array]
     fill: Callable
     frozen: frozenset[str]
@@ -81,11 +85,15 @@ def build(
       say: called with a line on what is being done.
 
     Raises:
-      ConfigError: the config cannot work, or the optimizer does not take its arguments.
+      ConfigError: the config cannot work, the optimizer does not take its arguments, or a function
+        that it names cannot be used.
       DataError: the text, the tokenizer or the store cannot be used.
       CheckpointError: the weights to start from cannot be used.
     """
     validate(config)
+    for field in ("model.custom", "train.loss"):  # found now rather than when text is prepared
+        if name := flat(config)[field]:
+            load_function(field, name)
     mesh = make_mesh()
 
     start = start or find_start(config, say=say)
@@ -98,21 +106,22 @@ def build(
     held_out = heldout_rows(config, text, say=say)
 
     model = model_config(config, text.tokenizer.vocabulary_size)
-    apply = functools.partial(models.apply, models.create_abstract(model)[0])
+    network = make_network(model, config.model.custom)
+    params, apply = network.params, network.apply
     fill = make_fill_mask(apply, text.tokenizer, length=config.model.max_length)
     evaluate = _make_evaluate(config, text, held_out, apply, mesh)
-    frozen = frozen_paths(models.create_abstract(model)[1], config.train.freeze)
-    weights = _Weights(model, start.params, frozen)
+    frozen = frozen_paths(params, config.train.freeze)
+    weights = _Weights(network.init, start.params, frozen)
     run = _make_run(config, text, rows, weights, apply, evaluate, mesh)
     keep = functools.partial(saved.keep_origin, start=start, text=text, rows=rows)
     run = dataclasses.replace(run, keep=keep)
-    return Experiment(start, text, rows, held_out, model, apply, fill, frozen, mesh, run)
+    return Experiment(start, text, rows, held_out, model, params, apply, fill, frozen, mesh, run)
 
 
 class _Weights(NamedTuple):
     """A model's params before training, and which of them stay so."""
 
-    model: models.DistilBertConfig
+    init: Callable[[jax.Array], dict]
     given: dict | None
     frozen: frozenset[str]
 
@@ -133,7 +142,7 @@ def _make_run(
     init_key, mask_key, dropout_key = (jax.random.fold_in(root, i) for i in range(3))
     adapt = adaptive(config, text.tokenizer.vocabulary_size)
     init_state = make_init_state(
-        lambda key: models.create(weights.model, key)[1],
+        weights.init,
         tx,
         mesh,
         frozen=weights.frozen,
@@ -149,6 +158,7 @@ def _make_run(
         mesh=mesh,
         accumulation=config.train.accumulation,
         frozen=weights.frozen,
+        loss=make_loss(config.train.loss, text.tokenizer.vocabulary_size),
         adapt=adapt,
     )
     return Run(

@@ -1,6 +1,5 @@
 """`python -m mlm fill-mask`: any model that can be loaded, any number of texts."""
 
-import functools
 import json
 import math
 import sys
@@ -8,9 +7,9 @@ from collections.abc import Iterator, Sequence
 
 import jax
 
-from mlm import models
 from mlm.errors import CheckpointError
 from mlm.evaluation.fill_mask import Guess, check_prompt, make_fill_mask
+from mlm.network import make_network
 from mlm.pretrained import load_pretrained, need_tokenizer
 
 ROUND = 16  # texts are padded to a multiple of it, so that few lengths are compiled
@@ -25,10 +24,10 @@ def fill_lines(
       ConfigError: a text has no [MASK] or is too long for the model; none is filled then.
       CheckpointError, DataError: the model or its tokenizer cannot be loaded.
     """
-    found = load_pretrained(model, key=jax.random.key(0), cast=True, say=_aside)
+    found = load_pretrained(model, key=jax.random.key(0), cast=True, custom=True, say=_aside)
     limit, tokenizer = found.config.max_length, need_tokenizer(found)
     longest = max(len(check_prompt(tokenizer, text, limit)) for text in texts)
-    apply = functools.partial(models.apply, models.create_abstract(found.config)[0])
+    apply = make_network(found.config, found.custom).apply
     length = min(limit, -(-longest // ROUND) * ROUND)
     fill = make_fill_mask(apply, tokenizer, length=length)
     for text in texts:

@@ -19,6 +19,7 @@ from mlm.conversion.keras_preset import read_keras_config
 from mlm.conversion.loaded import read_json, shown
 from mlm.conversion.own_folder import read_own_config
 from mlm.errors import CheckpointError
+from mlm.network import make_network
 from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.workdir import saved_steps
 
@@ -51,6 +52,7 @@ class Pretrained:
       tokenizer: the one it was trained with; None where the folder holds none.
       notes: a sentence for each thing that was dropped, or is random because it was not there.
       place: what was asked for.
+      custom: the model.custom of a run; the config is not an architecture then.
     """
 
     kind: str
@@ -61,6 +63,7 @@ class Pretrained:
     tokenizer: Tokenizer | None
     notes: tuple[str, ...] = ()
     place: str = ""
+    custom: str = ""
 
 
 def load_pretrained(
@@ -70,6 +73,7 @@ def load_pretrained(
     key: jax.Array | None = None,
     cast: bool = False,
     local_files_only: bool = False,
+    custom: bool = False,
     say: Callable[[str], None] = print,
 ) -> Pretrained:
     """The model at `place`: a name of `PRESETS`, `hf://org/name[@revision]`, or a folder.
@@ -80,6 +84,7 @@ def load_pretrained(
       key: for weights that a checkpoint lacks, such as the head of a bare encoder.
       cast: whether weights that are not float32 may be turned into it.
       local_files_only: never ask the network.
+      custom: whether it may be a run with a model of the user's own, `Pretrained.custom`.
       say: called with a line on what was downloaded, and with each note.
 
     Raises:
@@ -93,7 +98,7 @@ def load_pretrained(
         return Pretrained("builtin", Path(place), None, config, params, None, place=place)
     kind = kind_of(folder)
     if kind == "run":
-        return _load_run(folder, load_weights, key, place)
+        return _load_run(folder, load_weights, key, place, custom)
     if load_weights:
         loaded = READERS[kind](folder, key=key, cast=cast)
     else:
@@ -162,7 +167,9 @@ def _random(config: models.DistilBertConfig, key: jax.Array | None):
     return config, jax.tree.map(np.asarray, models.create(config, key)[1])
 
 
-def _load_run(folder: Path, load_weights: bool, key: jax.Array | None, place: str) -> Pretrained:
+def _load_run(
+    folder: Path, load_weights: bool, key: jax.Array | None, place: str, custom: bool
+) -> Pretrained:
     """A workdir at its newest checkpoint, or one checkpoint of it."""
     one = _is_checkpoint(folder)
     workdir = folder.absolute().parent.parent if one else folder
@@ -171,18 +178,29 @@ def _load_run(folder: Path, load_weights: bool, key: jax.Array | None, place: st
     if step not in steps:
         raise CheckpointError(f"{folder} holds no checkpoint; name another, or train with train.py")
     tokenizer = saved.saved_tokenizer(workdir)
-    config = _run_config(workdir, tokenizer)
+    config, function = _run_config(workdir, tokenizer)
+    if function and not custom:
+        raise CheckpointError(
+            f"{place} has a model of its own, model.custom {function!r}, which no other format can "
+            "hold and DistilBERT cannot start from; eval.py and fill-mask read it, training goes "
+            "on in its workdir"
+        )
     if load_weights:
-        params = jax.tree.map(np.asarray, saved.restore_params(config, workdir, step))
+        like = make_network(config, function).params
+        params = jax.tree.map(np.asarray, saved.restore_params(like, workdir, step))
     else:
         params = _random(config, key)[1]
-    return Pretrained("run", workdir, str(step), config, params, tokenizer, place=place)
+    found = (config, params, tokenizer)
+    return Pretrained("run", workdir, str(step), *found, place=place, custom=function)
 
 
-def _run_config(workdir: Path, tokenizer: Tokenizer) -> models.DistilBertConfig:
+def _run_config(workdir: Path, tokenizer: Tokenizer) -> tuple[models.DistilBertConfig, str]:
+    """The sizes in the config of a run, and its `model.custom`."""
     fields = read_json(workdir / "config.json")
     try:
-        return models.DistilBertConfig(tokenizer.vocabulary_size, **model_fields(from_flat(fields)))
+        sizes = model_fields(from_flat(fields))
+        config = models.DistilBertConfig(tokenizer.vocabulary_size, **sizes)
+        return config, fields.get("model.custom", "")
     except (AttributeError, TypeError, ValueError) as error:
         raise CheckpointError(
             f"{workdir / 'config.json'} does not describe a model that we have "

@@ -173,6 +173,11 @@ def _relations(config: ConfigDict) -> Iterable[str]:
 
 
 def _pretrained(config: ConfigDict) -> Iterable[str]:
+    if config.model.init_from and config.model.custom:
+        yield (
+            f"model.init_from {config.model.init_from} has weights of a DistilBERT, which "
+            f"model.custom {config.model.custom} is not; leave one of them empty"
+        )
     for pattern in config.train.freeze:
         try:
             re.compile(pattern)

@@ -1,8 +1,8 @@
 """What a run keeps in its workdir about its start, text and weights, and reads back later."""
 
-import functools
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import jax
 from ml_collections import ConfigDict
@@ -12,6 +12,7 @@ from mlm.config import model_fields
 from mlm.data import ORDER_VERSION, Rows
 from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.fill_mask import make_fill_mask
+from mlm.network import make_network
 from mlm.preparing import PreparedText
 from mlm.start import Start
 from mlm.text import Tokenizer, load_tokenizer
@@ -104,21 +105,37 @@ def saved_tokenizer(workdir: Path) -> Tokenizer:
         ) from error
 
 
-def restore_params(model: models.DistilBertConfig, workdir: Path, step: int) -> dict:
-    """The params of a saved step; raises CheckpointError if they cannot be read."""
-    everywhere = replicated(make_mesh())
-    like = jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=everywhere),
-        models.create_abstract(model)[1],
-    )
+def restore_params(params: dict, workdir: Path, step: int) -> dict:
+    """The params of a saved step, on all devices.
+
+    Args:
+      params: their shapes and dtypes, as in `Network`.
+
+    Raises:
+      CheckpointError: they cannot be read, or have other shapes.
+    """
     with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
-        return checkpoints.restore_params(step, like)
+        return checkpoints.restore_params(step, _everywhere(params))
+
+
+def restore_mask_table(table: Any, workdir: Path, step: int) -> Any:
+    """What masking followed at a saved step, like `restore_params`; `()` where it did not adapt."""
+    with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
+        return checkpoints.restore_mask_table(step, _everywhere(table))
+
+
+def _everywhere(tree: Any) -> Any:
+    """The shapes and dtypes of a tree, to be whole on each device."""
+    sharding = replicated(make_mesh())
+    return jax.tree.map(
+        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+    )
 
 
 def load_fill(config: ConfigDict, workdir: Path, step: int) -> tuple[Callable, dict]:
     """`fill` and the params of a saved step, from the workdir alone: no corpus is needed."""
     tokenizer = saved_tokenizer(workdir)
     model = models.DistilBertConfig(tokenizer.vocabulary_size, **model_fields(config))
-    apply = functools.partial(models.apply, models.create_abstract(model)[0])
-    fill = make_fill_mask(apply, tokenizer, length=config.model.max_length)
-    return fill, restore_params(model, workdir, step)
+    network = make_network(model, config.model.get("custom", ""))
+    fill = make_fill_mask(network.apply, tokenizer, length=config.model.max_length)
+    return fill, restore_params(network.params, workdir, step)

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 import train as train_script
-from mlm import experiment, pretrained, saved
+from mlm import experiment, models, pretrained, saved
 from mlm.config import ARCHITECTURE, apply_overrides, from_flat, load_config
 from mlm.errors import ConfigError
 from mlm.rules import validate
@@ -57,7 +57,7 @@ def params_of(workdir, step=12):
     """Every array of a checkpoint, by path."""
     config, tokenizer = read(workdir, "config.json"), load_tokenizer(workdir)
     model = experiment.model_config(from_flat(config), tokenizer.vocabulary_size)
-    params = saved.restore_params(model, workdir, step)
+    params = saved.restore_params(models.create_abstract(model)[1], workdir, step)
     return dict(zip(leaf_paths(params), map(np.asarray, jax.tree.leaves(params)), strict=True))
 
 
@@ -72,7 +72,7 @@ def test_the_evaluation_before_training_is_that_of_the_first_run(first, other):
     stored = {k: v for k, v in read(first, "config.json").items() if k.startswith("model.")}
     fields = other | stored | {"data.tokenizer": str(first)}
     plain = experiment.build(make_config(fields), say=str)
-    assert before == plain.run.evaluate(saved.restore_params(plain.model, first, 12))
+    assert before == plain.run.evaluate(saved.restore_params(plain.params, first, 12))
     assert own.model == plain.model and own.tokenizer.hash == plain.tokenizer.hash
 
 

@@ -1,7 +1,8 @@
 """Training: loss, optimizer, sharding, the jitted step, checkpoints and the loop.
 
-Read `step` (one update), `freezing` (what no update reaches) and `loop` (the whole run). The room
-receives a model's `apply` and a masking function; it knows neither Flax nor a config.
+Read `step` (one update), `freezing` (what no update reaches), `adaptive` (what masking may follow)
+and `loop` (the whole run). The room receives a model's `apply` and a masking function; it
+knows neither Flax nor a config.
 """
 
 from mlm.lazy import lazy_exports

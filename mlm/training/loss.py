@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 
 
@@ -48,9 +49,9 @@ def slot_scores(
     """
     logits = logits.astype(jnp.float32)
     losses = loss(logits, labels)
-    if jnp.shape(losses) != labels.shape:
+    if np.shape(losses) != labels.shape:
         raise ValueError(
-            f"the loss has shape {jnp.shape(losses)} for labels {labels.shape}; give one number "
+            f"the loss has shape {np.shape(losses)} for labels {labels.shape}; give one number "
             "per mask slot, not their mean"
         )
     # Not argmax, which is thirty times slower on CPU; a tie for the first place counts as a hit.

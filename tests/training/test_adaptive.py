@@ -9,6 +9,7 @@ import optax
 import pytest
 from jax.sharding import AxisType
 
+from mlm.saved import restore_mask_table
 from mlm.training import make_init_state, make_train_step
 from mlm.training.adaptive import (
     FLOOR,
@@ -204,12 +205,14 @@ def test_a_run_that_was_stopped_goes_on_bit_for_bit(tmp_path):
     state = init(jax.random.key(0))
     for k in range(3):
         state, _ = step(state, batch(k))
-    with checkpoints_in(tmp_path) as checkpoints:
+    with checkpoints_in(tmp_path / "checkpoints") as checkpoints:
         checkpoints.save(3, state, interval={}, loss=None)
     stopped = np.asarray(state.mask_table)
-    with checkpoints_in(tmp_path, read_only=True) as checkpoints:
+    with checkpoints_in(tmp_path / "checkpoints", read_only=True) as checkpoints:
         state, _ = checkpoints.restore(3, like=init(jax.random.key(5)))
-        np.testing.assert_array_equal(state.mask_table, stopped)
+    np.testing.assert_array_equal(state.mask_table, stopped)
+    like = jax.eval_shape(lambda: state.mask_table)
+    np.testing.assert_array_equal(restore_mask_table(like, tmp_path, 3), stopped)
     mask = make_mask("loss")
     chosen = []
     for k in range(3, 6):
