@@ -15,7 +15,7 @@ from mlm.models import DistilBertConfig
 from mlm.text import train_tokenizer
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted((ROOT / "docs").glob("*.md"))
+PAGES = sorted((ROOT / "docs").rglob("*.md"))
 PUBLIC = "distil_bert_base_en_uncased"  # a tiny model stands in for it: there is no network
 # Words of the pages, which are whole tokens in the public vocabulary.
 SENTENCES = ["The quick brown fox jumped.", "I forgot my homework.", "The capital of France is."]
