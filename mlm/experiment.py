@@ -161,8 +161,8 @@ def _make_run(
         mesh=mesh,
         accumulation=config.train.accumulation,
         frozen=weights.frozen,
-        adapt=adapt,
         loss=make_loss(config.train.loss, text.tokenizer.vocabulary_size),
+        adapt=adapt,
     )
     return Run(
         init_state=lambda: init_state(init_key),

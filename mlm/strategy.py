@@ -22,7 +22,7 @@ from mlm.masking.selection import row_rates
 from mlm.masking.tables import frequency_weights, random_id_cdf, read_weights
 from mlm.masking.transform import selectable_positions
 from mlm.masking.units import ngram_starts, span_starts, word_starts
-from mlm.own import load_function
+from mlm.own import load_function, reason
 from mlm.preparing import PreparedText
 from mlm.text import Tokenizer, continuations
 from mlm.training.adaptive import table_weights
@@ -30,6 +30,7 @@ from mlm.training.step import Batch, MaskCounts
 
 ADAPTIVE = ("accuracy", "loss")  # weights that follow the model
 BITMAPS = ("pmi", "external")  # units that stand beside the tokens of a batch
+TRIED_ROWS = 3  # of the batch that a function of the user is tried on
 # starts(keys, token_ids, selectable, batch) -> bool[B, L], or None where each token is a unit
 Starts = Callable[..., jax.Array | None]
 # weights(keys, token_ids, table) -> float32[V], float32[B, L], or None where all weigh the same
@@ -109,7 +110,12 @@ def mask_batch(
 
 
 def make_starts(config: ConfigDict, unit: str, tokenizer: Tokenizer) -> Starts:
-    """Where units of this kind begin; raises DataError if the tokenizer does not tell words."""
+    """Where units of this kind begin.
+
+    Raises:
+      ConfigError: a function of the user cannot be used.
+      DataError: the tokenizer does not tell words.
+    """
     if unit == "token":
         return lambda keys, ids, selectable, batch: None
     if unit in BITMAPS:
@@ -126,23 +132,26 @@ def make_starts(config: ConfigDict, unit: str, tokenizer: Tokenizer) -> Starts:
         return lambda keys, ids, selectable, batch: ngram_starts(
             keys, word_starts(ids, table), selectable, shortest=shortest, longest=longest
         )
-    function = load_function("masking.unit", unit)
-    return lambda keys, ids, selectable, batch: function(
-        _own_keys(keys), ids, word_starts(ids, table)
-    )
+    own = _own_function(config, "unit", tokenizer, wanted=(jnp.bool_, "bool[B, L]"))
+    return lambda keys, ids, selectable, batch: own(keys, ids)
 
 
 def make_weights(config: ConfigDict, text: PreparedText, spec: MaskingSpec) -> Weights:
-    """The weights of `masking.weights`; raises ConfigError for a file that cannot be used."""
+    """The weights of `masking.weights`.
+
+    Raises:
+      ConfigError: a file or a function of the user cannot be used.
+      DataError: such a function is told of words, and the tokenizer does not tell them.
+    """
     kind = config.masking.weights
     if kind == "uniform":
         return lambda keys, ids, table: None
     if kind in ADAPTIVE:
         return lambda keys, ids, table: table_weights(table, kind)
     if ":" in kind:
-        function = load_function("masking.weights", kind)
-        words = continuations(text.tokenizer)
-        return lambda keys, ids, table: function(_own_keys(keys), ids, word_starts(ids, words))
+        wanted = jnp.floating, "float32[B, L] or float32[V]"
+        own = _own_function(config, "weights", text.tokenizer, wanted=wanted, per_id=True)
+        return lambda keys, ids, table: own(keys, ids)
     if kind == "frequency":
         fixed = frequency_weights(token_counts(text.train), config.masking.weights_alpha)
     else:
@@ -165,6 +174,61 @@ def make_random_cdf(config: ConfigDict, text: PreparedText, spec: MaskingSpec) -
         return None
     counts = token_counts(text.train)
     return random_id_cdf(counts, spec.replacement_ids, config.masking.random_ids_alpha)
+
+
+def _own_function(
+    config: ConfigDict,
+    field: str,
+    tokenizer: Tokenizer,
+    *,
+    wanted: tuple[type, str],
+    per_id: bool = False,
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """`call(keys, token_ids)` of the function that `masking.FIELD` names.
+
+    What it gives is checked by shapes alone, for rows of training and of evaluation, before
+    anything is compiled.
+
+    Args:
+      wanted: the dtype of what it must give, and that in words.
+      per_id: whether `[V]` will do as well as `[B, L]`.
+
+    Raises:
+      ConfigError: there is no such function, it fails, or gives something else.
+      DataError: the tokenizer does not tell words.
+    """
+    name, table = config.masking[field], continuations(tokenizer)
+    function = load_function(f"masking.{field}", name)
+
+    def call(keys: jax.Array, ids: jax.Array) -> jax.Array:
+        return function(_own_keys(keys), ids, word_starts(ids, table))
+
+    for length in sorted({config.data.length, config.eval.length}):
+        shapes = [(TRIED_ROWS, length), *([(tokenizer.vocabulary_size,)] if per_id else [])]
+        try:
+            _check_result(jax.eval_shape(call, *_tried_on(length)), wanted[0], shapes, length)
+        except Exception as error:  # whatever a function of the user's does
+            raise ConfigError(
+                f"masking.{field} is {name!r}: {reason(error)}; give a function (keys key[B], "
+                f"token_ids int32[B, L], words bool[B, L]) -> {wanted[1]}"
+            ) from error
+    return call
+
+
+def _tried_on(length: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """Keys and ids of a batch, as shapes."""
+    keys = jax.random.split(jax.random.key(0, impl="threefry2x32"), TRIED_ROWS)
+    ids = jax.ShapeDtypeStruct((TRIED_ROWS, length), jnp.int32)
+    return jax.ShapeDtypeStruct(keys.shape, keys.dtype), ids
+
+
+def _check_result(found: Any, dtype: type, shapes: list[tuple[int, ...]], length: int) -> None:
+    """Raises ValueError unless what a function gave is an array of this kind."""
+    is_array = isinstance(found, jax.ShapeDtypeStruct)
+    if is_array and jnp.issubdtype(found.dtype, dtype) and found.shape in shapes:
+        return
+    kind = f"{found.dtype}{list(found.shape)}" if is_array else type(found).__name__
+    raise ValueError(f"it gives {kind} for token_ids int32{[TRIED_ROWS, length]}")
 
 
 def _own_keys(keys: jax.Array) -> jax.Array:
