@@ -5,9 +5,10 @@
     sample.py     their masks, as training draws them at step 0, as NumPy arrays
     measure.py    rates and histograms of them
     sentences.py  pieces of text with what became of each token
+    settings.py   a strategy in words
     terminal.py   all that for a terminal, in colour and without
-    svg.py        histograms as pictures
-    page.py       all that as one HTML page, style.py its CSS
+    charts.py     histograms as SVG
+    page.py       all that as one HTML page; style.css is its look
     show.py       the command
 
 `sample` and what it builds on see a config; the others see arrays. Nothing here masks: masks come

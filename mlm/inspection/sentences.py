@@ -132,4 +132,3 @@ def words(pieces: Sequence[Piece]) -> list[list[Piece]]:
         else:
             found.append([piece])
     return found
-

@@ -50,7 +50,9 @@ def show(
 
 def _check_place(html: Path) -> None:
     if html.is_dir():
-        raise OutputError(f"--html {html} is a folder; name a file in it, such as {html}/masks.html")
+        raise OutputError(
+            f"--html {html} is a folder; name a file in it, such as {html}/masks.html"
+        )
     if not html.parent.is_dir():
         raise OutputError(f"--html {html}: there is no folder {html.parent}; make it first")
 

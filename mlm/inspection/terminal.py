@@ -37,9 +37,7 @@ class Signs:
 ASCII = Signs(opens="{", closes="}", becomes=">")
 
 
-def print_inspection(
-    console: Console, inspection: Inspection, chosen: Sequence[Stretch]
-) -> None:
+def print_inspection(console: Console, inspection: Inspection, chosen: Sequence[Stretch]) -> None:
     """Strategies, sentences and rates; in a log each strategy's sentence is one line."""
     signs = signs_of(console)
     console.print(f"Masks at step 0 of {inspection.rows}\n")
