@@ -6,8 +6,8 @@ from html import escape
 
 import numpy as np
 
-WIDTH, HEIGHT = 260, 130
-LEFT, RIGHT, TOP, BOTTOM = 34, 4, 10, 20  # around the bars
+WIDTH, HEIGHT = 260, 112
+LEFT, RIGHT, TOP, BOTTOM = 32, 4, 8, 18  # around the bars
 GAP = 0.18  # of a bar's place
 
 
@@ -41,7 +41,7 @@ def bars(
         if math.isfinite(value):
             parts.append(_bar(x + GAP * place / 2, (1 - GAP) * place, value, ceiling, label))
         if label:
-            parts.append(_text(x + place / 2, HEIGHT - 6, label, "middle"))
+            parts.append(_label(i, x, place, label, last=i == len(values) - 1))
     if line is not None:
         y = _y(line, ceiling)
         parts.append(f'<line class="asked" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y}" y2="{y}"/>')
@@ -72,6 +72,15 @@ def _bar(x: float, width: float, value: float, ceiling: float, label: str) -> st
         f'<rect x="{x:.1f}" y="{y}" width="{width:.1f}" height="{HEIGHT - BOTTOM - y:.1f}">'
         f"<title>{escape(f'{label}: {100 * value:.2f} %'.lstrip(': '))}</title></rect>"
     )
+
+
+def _label(i: int, x: float, place: float, label: str, *, last: bool) -> str:
+    """Below its bar; words begin or end where the bars do."""
+    if len(label) > place / 5 and (last or i == 0):
+        return _text(
+            *((x + place, HEIGHT - 6, label, "end") if last else (x, HEIGHT - 6, label, "start"))
+        )
+    return _text(x + place / 2, HEIGHT - 6, label, "middle")
 
 
 def _y(value: float, ceiling: float) -> float:

@@ -14,7 +14,7 @@ from ml_collections import ConfigDict
 
 from mlm.config import duration
 from mlm.data import token_counts
-from mlm.errors import DataError
+from mlm.errors import DataError, MlmError
 from mlm.evaluation.frozen import masked_places
 from mlm.experiment import run_keys
 from mlm.input import prepare_text, training_rows
@@ -121,7 +121,7 @@ def inspect_masks(
     for choice in choices:
         try:
             masked.append(_mask(choice, text, source, total))
-        except (DataError, ValueError) as error:
+        except MlmError as error:
             if choice.asked:
                 raise
             notes.append(f"{choice.name} is left out: {error}")
