@@ -21,7 +21,7 @@ from mlm.input import prepare_text, training_rows
 from mlm.inspection.choice import Choice, choose_strategies
 from mlm.inspection.rows import Source, text_source, training_source
 from mlm.masking.transform import selectable_positions
-from mlm.masking.units import make_units
+from mlm.masking.units import Units, make_units
 from mlm.masks import adaptive, training_rates, training_strategy
 from mlm.preparing import PreparedText
 from mlm.strategy import Strategy, mask_batch, mask_keys
@@ -157,15 +157,17 @@ def _mask(choice: Choice, text: PreparedText, source: Source, total_steps: int) 
     adapt = adaptive(config, text.tokenizer.vocabulary_size)
     table = () if adapt is None else init_table(adapt)
     at = rates.at(jnp.int32(0))
-    draw = jax.jit(
-        lambda batch, strategy, at: mask_batch(batch, strategy, root=root, table=table, **at),
-        static_argnames="strategy",
-    )
-    outputs, counts = jax.device_get(draw(batch, strategy, at))
+
+    def draw(batch, at, strategy):
+        masked = mask_batch(batch, strategy, root=root, table=table, **at)
+        return *masked, _units(batch, strategy, root)
+
+    draw = jax.jit(draw, static_argnames="strategy")
+    outputs, counts, units = jax.device_get(draw(batch, at, strategy))
     everything = outputs
     if rates.predicted is not None:
         every = at | {"prediction_rate": None}
-        everything, _ = jax.device_get(draw(batch, _predicting_all(strategy), every))
+        everything = jax.device_get(draw(batch, every, _predicting_all(strategy)))[0]
     return Masked(
         name=choice.name,
         config=config,
@@ -173,7 +175,7 @@ def _mask(choice: Choice, text: PreparedText, source: Source, total_steps: int) 
         copies=strategy.copies,
         overflow=int(counts.overflow),
         hash=_hash(source, outputs, strategy.copies),
-        **_tokens(batch, strategy, root, outputs, everything),
+        **_tokens(batch, strategy, units, outputs, everything),
     )
 
 
@@ -186,16 +188,21 @@ def _predicting_all(strategy: Strategy) -> Strategy:
     return dataclasses.replace(strategy, spec=spec)
 
 
-def _tokens(
-    batch, strategy: Strategy, root: jax.Array, outputs, everything
-) -> dict[str, np.ndarray]:
-    """The fields of `Masked` that are arrays."""
-    ids = batch["token_ids"]
+def _units(batch, strategy: Strategy, root: jax.Array) -> Units:
+    """The units that `mask_batch` selects from."""
+    ids, keys = batch["token_ids"], mask_keys(batch, strategy, root=root)
     selectable = selectable_positions(ids, strategy.spec)
-    starts = strategy.starts(mask_keys(batch, strategy, root=root), ids, selectable, batch)
-    units = make_units(selectable, None if starts is None else jnp.asarray(starts))
-    rows = {"token_ids": ids, "leaders": units.leaders, "selectable": selectable}
-    rows = {name: np.repeat(np.asarray(a), strategy.copies, 0) for name, a in rows.items()}
+    return make_units(selectable, strategy.starts(keys, ids, selectable, batch))
+
+
+def _tokens(batch, strategy: Strategy, units: Units, outputs, everything) -> dict[str, np.ndarray]:
+    """The fields of `Masked` that are arrays."""
+    rows = {
+        "token_ids": batch["token_ids"],
+        "leaders": units.leaders,
+        "selectable": units.selectable,
+    }
+    rows = {name: np.repeat(values, strategy.copies, 0) for name, values in rows.items()}
     shown, original = outputs["token_ids"], rows["token_ids"]
     fates = np.select(
         [shown == original, shown == strategy.spec.mask_token_id], [KEPT, MASK], RANDOM

@@ -44,7 +44,7 @@ def show(
     print_inspection(make_console(), inspection, on_screen)
     if html:
         on_page = on_screen if file else pick(inspection, ON_THE_PAGE)
-        _write(html, make_page(inspection, on_page, name=name))
+        write_page(html, make_page(inspection, on_page, name=name))
         print(f"page: {html}")
 
 
@@ -57,7 +57,8 @@ def _check_place(html: Path) -> None:
         raise OutputError(f"--html {html}: there is no folder {html.parent}; make it first")
 
 
-def _write(html: Path, page: str) -> None:
+def write_page(html: Path, page: str) -> None:
+    """Puts the page in its place; raises OutputError, and what was there stays, if it cannot."""
     try:
         write_whole(html, page)
     except OSError as error:

@@ -126,9 +126,10 @@ def _mark(piece: Piece, signs: Signs) -> tuple[str, str]:
 
 def rates_table(masked: Sequence[Masked], measures: Sequence[Measures]) -> Table:
     """A row for each strategy."""
-    table = Table(box=SIMPLE_HEAD)
-    for i, name in enumerate(COLUMNS):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=i == 0)
+    table = Table(box=SIMPLE_HEAD, pad_edge=False)
+    for i, name in enumerate(COLUMNS):  # folded where the terminal is narrow: nothing is lost
+        side = "left" if i == 0 else "right"
+        table.add_column(name, justify=side, overflow="fold", no_wrap=i == 0)
     for one, found in zip(masked, measures, strict=True):
         table.add_row(one.name, *cells(one, found))
     return table

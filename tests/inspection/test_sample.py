@@ -103,7 +103,7 @@ def test_equal_hashes_are_equal_masks(config_of):
     assert masked_places(*np.zeros((2, 1, 4), int), *np.zeros((3, 1, 2), int)) == b""
 
 
-# ---- lines of a file -------------------------------------------------------------------------------
+# ---- lines of a file -----------------------------------------------------------------------------
 
 
 @pytest.fixture
@@ -120,7 +120,7 @@ def test_lines_of_a_file_are_rows(config_of, lines):
     own, pmi = inspection.masked
     special, decode = inspection.tokenizer.special, inspection.tokenizer.decode
     assert inspection.rows == f"{len(own.token_ids):,} rows: lines of {lines}"
-    assert decode(own.token_ids[0][own.selectable[0]].tolist()) == "the cat sees the dog ."
+    assert decode(own.token_ids[0][own.selectable[0]].tolist()) == "the cat sees the dog."
     assert (own.token_ids[:, 0] == special.cls).all()
     # What a long line holds goes on in the next row, and none of it is lost.
     text = lines.read_text().splitlines()[2]
@@ -139,7 +139,7 @@ def test_refuses_what_is_no_text(config_of, tmp_path):
         inspect_masks(config_of(), file=str(tmp_path / "missing.txt"), say=str)
 
 
-# ---- what cannot be had ----------------------------------------------------------------------------
+# ---- what cannot be had --------------------------------------------------------------------------
 
 
 def test_external_units_beside_collocations(config_of, tmp_path, lines):
