@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -19,6 +20,7 @@ from mlm.inspection.settings import describe
 COLUMNS = "strategy|asked|realised|tokens|units|mean run|[MASK]|random|kept|specials|hash".split(
     "|"
 )
+HALF = 5  # columns of the first table, where one is too wide
 STYLES = {MASK: "bold cyan", RANDOM: "bold magenta", KEPT: "bold green"}
 FRAME, NOT_PREDICTED, NAME = "bold yellow", "dim", "bold"
 
@@ -53,7 +55,8 @@ def print_inspection(console: Console, inspection: Inspection, chosen: Sequence[
         inspection.masked, continuations=inspection.continuations, counts=inspection.counts
     )
     console.print()
-    console.print(rates_table(inspection.masked, measures))
+    for table in rates_tables(inspection.masked, measures, width=console.width):
+        console.print(table)
 
 
 def signs_of(console: Console) -> Signs:
@@ -124,14 +127,26 @@ def _mark(piece: Piece, signs: Signs) -> tuple[str, str]:
     return written, STYLES.get(piece.fate, "")
 
 
-def rates_table(masked: Sequence[Masked], measures: Sequence[Measures]) -> Table:
-    """A row for each strategy."""
+def rates_tables(
+    masked: Sequence[Masked], measures: Sequence[Measures], *, width: int
+) -> list[Table]:
+    """A row for each strategy; two tables where the terminal is too narrow for one."""
+    rows = [[one.name, *cells(one, found)] for one, found in zip(masked, measures, strict=True)]
+    columns = range(1, len(COLUMNS))
+    whole = _table(rows, columns)
+    endless = Console(width=1000)
+    if Measurement.get(endless, endless.options, whole).maximum <= width:
+        return [whole]
+    return [_table(rows, columns[:HALF]), _table(rows, columns[HALF:])]
+
+
+def _table(rows: Sequence[Sequence[str]], columns: Sequence[int]) -> Table:
     table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for i, name in enumerate(COLUMNS):  # folded where the terminal is narrow: nothing is lost
-        side = "left" if i == 0 else "right"
-        table.add_column(name, justify=side, overflow="fold", no_wrap=i == 0)
-    for one, found in zip(masked, measures, strict=True):
-        table.add_row(one.name, *cells(one, found))
+    table.add_column(COLUMNS[0], no_wrap=True)
+    for i in columns:  # what is too long is folded: nothing is lost
+        table.add_column(COLUMNS[i], justify="right", overflow="fold")
+    for row in rows:
+        table.add_row(row[0], *(row[i] for i in columns))
     return table
 
 

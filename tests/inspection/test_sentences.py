@@ -11,7 +11,7 @@ from mlm.config import load_config
 from mlm.inspection.measure import measure
 from mlm.inspection.sample import KEPT, MASK, NONE, RANDOM, Inspection, Masked
 from mlm.inspection.sentences import Stretch, pick, pieces, stretches, words
-from mlm.inspection.terminal import ASCII, STYLES, Signs, rates_table, sentence, signs_of
+from mlm.inspection.terminal import ASCII, STYLES, Signs, rates_tables, sentence, signs_of
 from mlm.text import load_tokenizer
 
 PIECES = "[PAD] [UNK] [CLS] [SEP] [MASK] the cat ##s walk ##ing ##ed home . dog".split()
@@ -112,15 +112,19 @@ def test_a_bracket_ends_where_a_sentence_does(inspection):
     assert sentence(found, ASCII).plain == "=home ."
 
 
-def test_the_table_says_what_was_measured(inspection):
+@pytest.mark.parametrize("width", [120, 70])
+def test_the_table_says_what_was_measured(inspection, width):
     [masked] = inspection.masked
     found = measure(masked, continuations=inspection.continuations, counts=inspection.counts)
-    console = Console(width=120, record=True, file=io.StringIO())
-    console.print(rates_table([masked], [found]))
-    line = next(line for line in console.export_text().splitlines() if "made" in line)
+    console = Console(width=width, record=True, file=io.StringIO())
+    tables = rates_tables([masked], [found], width=width)
+    assert len(tables) == 1 + (width < 100)
+    for table in tables:
+        console.print(table)
+    printed = [line for line in console.export_text().splitlines() if "made" in line]
     # Of 2 x 8 tokens 4 are selected, in two units and two runs, of 1 and of 3 tokens.
     cells = "0.5 0.2500 4 2 2.00 50.0% 25.0% 25.0% 0 abababababab".split()
-    assert line.split() == ["config", "made@0.5", *cells]
+    assert " ".join(printed).replace("config made@0.5", "").split() == cells
 
 
 @pytest.mark.parametrize("encoding, signs", [("utf-8", Signs()), ("ascii", ASCII), ("", ASCII)])
