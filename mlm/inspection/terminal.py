@@ -155,6 +155,8 @@ def cells(masked: Masked, found: Measures) -> list[str]:
     tokens = f"{found.selected:,}"
     if found.predicted != found.selected:
         tokens += f" ({found.predicted:,} predicted)"
+    if masked.overflow:
+        tokens += f" ({masked.overflow:,} more found no slot)"
     shares = (f"{share:.1%}" for share in found.split)
     return [
         f"{found.requested:g}",

@@ -10,7 +10,9 @@ from mlm.errors import ConfigError, DataError
 from mlm.evaluation.frozen import masked_places
 from mlm.input import prepare_text
 from mlm.inspection import inspect_masks
+from mlm.inspection.measure import measure
 from mlm.inspection.sample import KEPT, MASK, NONE, RANDOM
+from mlm.inspection.terminal import cells
 
 CASES = {
     "token": {},
@@ -90,6 +92,34 @@ def test_fates_units_and_what_was_asked_for(config_of):
     before = np.roll(plain.fates != NONE, 1, axis=1)
     assert ((plain.fates != NONE)[goes_on] == before[goes_on]).all() and goes_on.any()
     assert (plain.leaders[goes_on] < np.nonzero(goes_on)[1]).all()
+
+
+def test_units_and_weights_of_ones_own(config_of, tmp_path, monkeypatch):
+    (tmp_path / "own_pairs.py").write_text(
+        "import jax.numpy as jnp\n"
+        "def pairs(keys, ids, words):\n"
+        "    return jnp.broadcast_to(jnp.arange(ids.shape[1]) % 2 == 1, ids.shape)\n"
+        "def early(keys, ids, words):\n"
+        "    return jnp.broadcast_to(1.0 * (jnp.arange(ids.shape[1]) < 9), ids.shape)\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    config = config_of(unit="own_pairs:pairs", weights="own_pairs:early", rate=0.3)
+    masked = inspect_masks(config, masks=["token"], say=str).masked[0]
+    assert masked.name == "config own@0.3"
+    pairs = masked.selectable & np.roll(masked.selectable, 1, axis=1)
+    pairs[:, 1::2] = False
+    assert (masked.leaders[pairs] == np.nonzero(pairs)[1] - 1).all() and pairs.any()
+    selected = masked.fates != NONE
+    assert selected[:, :9].any() and not selected[:, 9:].any()
+
+
+def test_selected_tokens_without_a_slot_are_told(config_of):
+    config = config_of(unit="word", rate=0.5, count="bernoulli", mask_selection_length=8)
+    masked = inspect_masks(config, masks=["word@0.5"], say=str).masked[0]
+    found = measure(masked, continuations=None, counts=np.ones(96, int))
+    selected = int((masked.fates != NONE).sum())
+    assert masked.overflow > 0
+    assert cells(masked, found)[2] == f"{selected:,} ({masked.overflow:,} more found no slot)"
 
 
 def test_equal_hashes_are_equal_masks(config_of):
