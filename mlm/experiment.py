@@ -140,9 +140,7 @@ def _make_run(
     schedule = make_schedule(optimizer, total_steps=total)
     tx = make_optimizer(optimizer, schedule)
 
-    # Three keys from one seed; masks and dropout fold the example and the step into theirs.
-    root = jax.random.key(config.seed, impl="threefry2x32")
-    init_key, mask_key, dropout_key = (jax.random.fold_in(root, i) for i in range(3))
+    init_key, mask_key, dropout_key = run_keys(config.seed)
     adapt = adaptive(config, text.tokenizer.vocabulary_size)
     init_state = make_init_state(
         weights.init,
@@ -186,6 +184,20 @@ def _make_run(
         tensorboard=config.log.tensorboard,
         config=flat(config),
     )
+
+
+class RunKeys(NamedTuple):
+    """Three keys from one seed; masks and dropout fold the example and the step into theirs."""
+
+    init: jax.Array
+    masks: jax.Array
+    dropout: jax.Array
+
+
+def run_keys(seed: int) -> RunKeys:
+    """The keys of a run: nothing else is random in it but the order of its rows."""
+    root = jax.random.key(seed, impl="threefry2x32")
+    return RunKeys(*(jax.random.fold_in(root, i) for i in range(3)))
 
 
 def check_devices(config: ConfigDict) -> None:
