@@ -5,13 +5,14 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from mlm.cli import Parser, parse_with_config, run_command
+from mlm.cli import Parser, config_overrides, parse_with_config, run_command
 from mlm.errors import ConfigError
+from mlm.stored_config import stored_config
 
 COMMANDS = (
     "commands: prepare (text files -> a token store), store (inspect or verify one), tokenizer "
     "(train, show or compare), fill-mask (what a model puts for [MASK]), convert (a model into "
-    "another format); python -m mlm COMMAND --help"
+    "another format), replay (what a step of a run consumed); python -m mlm COMMAND --help"
 )
 MODEL = "a built-in name, hf://org/name[@revision], or a folder: Hugging Face, KerasHub, a workdir"
 TOKENIZER = "tokenizer.json, vocab.txt (read as uncased) or a folder with one of them"
@@ -30,6 +31,8 @@ def main(argv: Sequence[str]) -> None:
         fill_mask(argv[1:])
     elif argv[0] == "convert":
         convert(argv[1:])
+    elif argv[0] == "replay":
+        replay(argv[1:])
     else:
         raise ConfigError(f"there is no command {argv[0]!r}; {COMMANDS}")
 
@@ -217,6 +220,43 @@ def convert(argv: Sequence[str]) -> None:
         command=shlex.join(["python", "-m", "mlm", "convert", *argv]),
     )
     print(*notes, f"{args.folder}: {args.to}, from a {source.kind} folder", sep="\n")
+
+
+def replay(argv: Sequence[str]) -> None:
+    """Re-creates the batch, masks and labels that a step of a run consumed."""
+    parser = Parser(
+        prog="python -m mlm replay",
+        description=replay.__doc__,
+        epilog="--config.data.FIELD=VALUE tells where the text of the run is now",
+    )
+    parser.add_argument("--workdir", type=Path, required=True, help="folder of a run of train.py")
+    parser.add_argument(
+        "--step",
+        type=int,
+        required=True,
+        help="as in metrics.jsonl, 1 for the first: the update that makes state.step N of N - 1, "
+        "on batch N - 1",
+    )
+    parser.add_argument("--row", type=int, help="of the (masked) batch, from 0; by default all")
+    parser.add_argument("--out", type=Path, help="file.npz for all arrays of the whole batch")
+    parser.add_argument(
+        "--retrain",
+        action="store_true",
+        help="for weights that adapt: take the steps since the last checkpoint again",
+    )
+    args, rest = parser.parse_known_args(argv)
+    config = stored_config(args.workdir, config_overrides(rest))
+
+    from mlm.replay import replay as replay_step
+    from mlm.replay import replay_lines, save_replay, summary
+
+    found = replay_step(config, args.workdir, args.step, retrain=args.retrain)
+    show_rows = args.row is not None or not args.out
+    for line in replay_lines(found, args.row) if show_rows else summary(found):
+        print(line)
+    if args.out:
+        save_replay(found, args.out)
+        print(f"{args.out}: {', '.join(found.arrays)}")
 
 
 if __name__ == "__main__":

@@ -22,7 +22,7 @@ from mlm.errors import ConfigError
 from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
 from mlm.evaluation.frozen import EvalRows, make_evaluate, unigram_log_probs
 from mlm.input import batch_function, heldout_rows, prepare_text, training_rows
-from mlm.masks import adaptive, make_evaluation_masks, make_mask
+from mlm.masks import adaptive, make_evaluation_masks, make_mask, training_key
 from mlm.network import make_loss, make_network
 from mlm.own import load_function
 from mlm.preparing import PreparedText
@@ -139,7 +139,8 @@ def _make_run(
 
     # Three keys from one seed; masks and dropout fold the example and the step into theirs.
     root = jax.random.key(config.seed, impl="threefry2x32")
-    init_key, mask_key, dropout_key = (jax.random.fold_in(root, i) for i in range(3))
+    init_key, dropout_key = jax.random.fold_in(root, 0), jax.random.fold_in(root, 2)
+    mask_key = training_key(config)
     adapt = adaptive(config, text.tokenizer.vocabulary_size)
     init_state = make_init_state(
         weights.init,

@@ -64,6 +64,11 @@ class Rates:
         }
 
 
+def training_key(config: ConfigDict) -> jax.Array:
+    """The root of all training masks: the second key that follows from the seed of a run."""
+    return jax.random.fold_in(jax.random.key(config.seed, impl="threefry2x32"), 1)
+
+
 def make_mask(
     config: ConfigDict, text: PreparedText, *, root: jax.Array, total_steps: int
 ) -> TrainingMask:
