@@ -12,13 +12,14 @@ from mlm.stored_config import stored_config
 COMMANDS = (
     "commands: prepare (text files -> a token store), store (inspect or verify one), tokenizer "
     "(train, show or compare), fill-mask (what a model puts for [MASK]), convert (a model into "
-    "another format), replay (what a step of a run consumed); python -m mlm COMMAND --help"
+    "another format), replay (what a step of a run consumed), "
+    "doctor (is all well with a run, or a config); python -m mlm COMMAND --help"
 )
 MODEL = "a built-in name, hf://org/name[@revision], or a folder: Hugging Face, KerasHub, a workdir"
 TOKENIZER = "tokenizer.json, vocab.txt (read as uncased) or a folder with one of them"
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> int | None:
     if not argv or argv[0] in ("-h", "--help"):
         print(COMMANDS)
     elif argv[0] == "prepare":
@@ -33,8 +34,11 @@ def main(argv: Sequence[str]) -> None:
         convert(argv[1:])
     elif argv[0] == "replay":
         replay(argv[1:])
+    elif argv[0] == "doctor":
+        return doctor(argv[1:])
     else:
         raise ConfigError(f"there is no command {argv[0]!r}; {COMMANDS}")
+    return None
 
 
 def prepare(argv: Sequence[str]) -> None:
@@ -257,6 +261,34 @@ def replay(argv: Sequence[str]) -> None:
     if args.out:
         save_replay(found, args.out)
         print(f"{args.out}: {', '.join(found.arrays)}")
+
+
+def doctor(argv: Sequence[str]) -> int:
+    """Examines a run, or a config before one, and says what is ok, a warning or bad.
+
+    Exit code 0: nothing is bad (there may be warnings); 1: something is; others: it could not be
+    examined, as of any command.
+    """
+    parser = Parser(prog="python -m mlm doctor", description=doctor.__doc__)
+    parser.add_argument("--workdir", type=Path, help="folder of a run of train.py")
+    if given := any(a.partition("=")[0] == "--workdir" for a in argv):
+        parser.epilog = "--config.data.FIELD=VALUE tells where the text of the run is now"
+        args, rest = parser.parse_known_args(argv)
+        config = stored_config(args.workdir, config_overrides(rest))
+    else:
+        args, config = parse_with_config(parser, argv)
+
+    from mlm.checkup import examine_config, examine_run
+    from mlm.console import make_console
+    from mlm.doctor.finding import print_findings
+
+    console = make_console()
+    found = (
+        examine_run(config, args.workdir, say=console.print)
+        if given
+        else examine_config(config, say=console.print)
+    )
+    return int(print_findings(console, found) == "bad")
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ def stored_config(workdir: Path, overrides: Mapping[str, object]) -> ConfigDict:
     fields = read_json(workdir / "config.json")
     if fields is None:
         raise CheckpointError(
-            f"--workdir {str(workdir)!r} has no config.json that can be read; name the folder of a "
-            "run of train.py, or put the file back"
+            f"{workdir / 'config.json'} cannot be read; name the folder of a run of train.py as "
+            "--workdir, or put the file back"
         )
     config = from_flat(fields)
     apply_overrides(config, overrides)

@@ -78,10 +78,7 @@ def mask_batch(
       table: what adaptive weights are made from.
       rates: the split and the prediction rate of `mask_tokens`.
     """
-    ids, visits = batch["token_ids"], batch["visits"]
-    keys = row_keys(
-        root, visits % strategy.patterns if strategy.patterns else visits, batch["example_ids"]
-    )
+    ids, keys = batch["token_ids"], visit_keys(batch, strategy, root)
     if lowest is not None:
         rate = row_rates(keys, jnp.float32(lowest), rate)
     selectable = selectable_positions(ids, strategy.spec)
@@ -106,6 +103,14 @@ def mask_batch(
     if strategy.copies > 1:
         rows = {name: jnp.repeat(values, strategy.copies, axis=0) for name, values in rows.items()}
     return {**rows, **masked}, counts
+
+
+def visit_keys(batch: Batch, strategy: Strategy, root: jax.Array) -> jax.Array:
+    """`key[B]`: of each row and its visit, from which all of its mask is drawn."""
+    visits = batch["visits"]
+    if strategy.patterns:
+        visits = visits % strategy.patterns
+    return row_keys(root, visits, batch["example_ids"])
 
 
 def make_starts(config: ConfigDict, unit: str, tokenizer: Tokenizer) -> Starts:

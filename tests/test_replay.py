@@ -184,7 +184,7 @@ def test_what_cannot_be_replayed_is_refused_in_a_line(scheduled, tmp_path, monke
         assert line.startswith("error: ") and words in line, line
 
     here = f"--workdir={workdir}"
-    refused(4, "has no config.json", f"--workdir={tmp_path}", "--step=1")
+    refused(4, "config.json cannot be read", f"--workdir={tmp_path}", "--step=1")
     refused(2, "--step is 61; the run in", here, "--step=61")
     refused(2, "--step is 0", here, "--step=0")
     refused(2, "--row is 32; the batch has rows 0 to 31", here, "--step=2", "--row=32")
