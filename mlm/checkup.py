@@ -113,9 +113,9 @@ def _text(config: ConfigDict, exp: Experiment, say: Callable) -> Iterator[Findin
     counts = token_counts(exp.text.train)
     warning = unknown_warning(counts, exp.tokenizer)
     yield text.check_unknown(unknown_share(counts, exp.tokenizer), warning)
-    batch = exp.run.batch_at(0)
+    filled = [exp.run.batch_at(step)["padding_mask"].mean() for step in _steps(exp)]
     yield text.check_padding(
-        1 - float(batch["padding_mask"].mean()),
+        1 - float(np.mean(filled)),
         mode=config.data.rows,
         useful=lambda: _useful_shares(config, exp.text),
     )
@@ -135,17 +135,21 @@ def _useful_shares(config: ConfigDict, prepared: PreparedText) -> dict[str, floa
 
 
 def _samples(config: ConfigDict, exp: Experiment, workdir: Path | None = None) -> list[Sample]:
-    """Rows at the start, in the middle and at the end of the run."""
-    total = exp.run.total_steps
     strategy, rates = _strategy(config, exp)
     return take_samples(
         strategy,
         rates,
         exp.run.batch_at,
         root=training_key(config),
-        steps=sorted({0, total // 2, total - 1}),
+        steps=_steps(exp),
         table=_table(config, exp, workdir),
     )
+
+
+def _steps(exp: Experiment) -> list[int]:
+    """At the start, in the middle and at the end of the run."""
+    total = exp.run.total_steps
+    return sorted({0, total // 2, total - 1})
 
 
 def _strategy(config: ConfigDict, exp: Experiment) -> tuple[Strategy, Rates]:
@@ -185,6 +189,7 @@ def _masking(
     yield amounts.check_rate(samples, fit=masking.fit)
     if rates.predicted is not None:
         yield amounts.check_rate(samples, fit=masking.fit, of="corrupted")
+    yield amounts.check_weighted(samples)
     yield amounts.check_rounding(samples)
     yield fates.check_split(samples, mask_id=special.mask, law=_law(spec, strategy.random_cdf))
     yield fates.check_touched(samples, special=no_text)

@@ -6,6 +6,7 @@ from mlm.doctor.finding import Finding, tolerance
 from mlm.doctor.sample import Sample
 
 SKIPPED = 0.05  # share of the predictions that units may cost that do not fit: .1463 of .15 is 2.5%
+
 ROUNDED = 0.05  # share by which rounding up may exceed the rate
 
 
@@ -31,7 +32,7 @@ def check_rate(samples: list[Sample], *, fit: str, of: str = "predicted") -> Fin
                 "bad",
                 name,
                 f"{shown[-1]} is {abs(off):,.0f} tokens off, {allowed:,.0f} would be chance: rows "
-                "are not masked as the config says (weights of 0 may leave too few to select)",
+                "are not masked as the config says",
             )
         short.append(-off / expected.sum())
     words = f"{', '.join(shown)} ({sum(s.tokens.sum() for s in samples):,} tokens)"
@@ -42,6 +43,19 @@ def check_rate(samples: list[Sample], *, fit: str, of: str = "predicted") -> Fin
         return Finding("ok", name, words)
     advice = ": masking.fit=truncate or longer rows reach the rate"
     return Finding("warning", name, words + advice)
+
+
+def check_weighted(samples: list[Sample]) -> Finding:
+    """Tokens that weights of 0 keep from being selected, where they leave too few."""
+    tokens = sum(int(s.selectable.sum()) for s in samples)
+    weighted = sum(int(s.weighted.sum()) for s in samples)
+    short = sum(int((s.weighted.sum(axis=1) < s.asked * s.tokens - 1).sum()) for s in samples)
+    words = f"{1 - weighted / max(tokens, 1):.1%} of the tokens have a weight of 0"
+    if short:
+        rows = sum(len(s.tokens) for s in samples)
+        words += f", and {short} of {rows} rows have fewer others than the rate asks for"
+        return Finding("warning", "weights", f"{words}; give more ids a weight, or lower the rate")
+    return Finding("ok", "weights", words)
 
 
 def check_rounding(samples: list[Sample]) -> Finding:

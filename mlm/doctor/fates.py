@@ -89,7 +89,7 @@ def check_whole(samples: list[Sample], *, fit: str, unit: str) -> Finding:
             hit, size = _units(sample, sample.predicted[:, copy])
             begun += int((hit > 0).sum())
             whole += int((hit[hit > 0] == size[hit > 0]).sum())
-        budget = np.ceil(sample.asked / sample.copies * sample.tokens)[:, None]
+        budget = np.ceil(sample.rates["rate"] * sample.tokens)[:, None]
         never += int((sample.selectable & (sample.lengths > budget)).sum())
         text += int(sample.tokens.sum())
     words = f"{whole:,} of {begun:,} are masked whole"

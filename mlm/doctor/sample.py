@@ -30,6 +30,7 @@ class Sample:
       count: the rule of how many.
       original: `int32[R, L]`, the ids.
       selectable: `bool[R, L]`.
+      weighted: `bool[R, L]`, those of them with a weight above 0, which can be selected.
       shown: `int32[R, C, L]`, the corrupted ids.
       predicted, corrupted: `bool[R, C, L]`; what is predicted is a part of what is corrupted.
       overflow: selected tokens that found no slot.
@@ -42,6 +43,7 @@ class Sample:
     count: str
     original: np.ndarray
     selectable: np.ndarray
+    weighted: np.ndarray
     shown: np.ndarray
     predicted: np.ndarray
     corrupted: np.ndarray
@@ -77,11 +79,11 @@ class Sample:
 
     def expected(self, share: float) -> np.ndarray:
         """`float64[R]`: tokens of each row, in all copies, by the rule of `count`, on average."""
-        if self.count != "exact":
-            return share * self.tokens
-        least = (self.tokens > 0) & (share > 0)
-        a_copy = np.maximum(np.ceil(share / self.copies * self.tokens - COUNT_SLACK), least)
-        return np.minimum(self.copies * a_copy, self.tokens)
+        wanted = share * self.tokens
+        if self.count == "exact":
+            least = (self.tokens > 0) & (share > 0)
+            wanted = self.copies * np.maximum(np.ceil(wanted / self.copies - COUNT_SLACK), least)
+        return np.minimum(wanted, self.weighted.sum(axis=1))
 
     @property
     def realised(self) -> float:
@@ -116,17 +118,21 @@ def take_samples(
         return mask_batch(batch, whole, root=root, table=table, **given)[0]
 
     @jax.jit
-    def units(batch):
+    def chosen_from(batch):
         ids, keys = batch["token_ids"], visit_keys(batch, strategy, root)
         selectable = selectable_positions(ids, strategy.spec)
         made = make_units(selectable, strategy.starts(keys, ids, selectable, batch))
-        return selectable, None if made.are_tokens else (made.leaders, made.lengths)
+        weights = strategy.weights(keys, ids, table)
+        if weights is not None:
+            weights = (weights[ids] if weights.ndim == 1 else weights) > 0
+        weighted = selectable if weights is None else selectable & weights
+        return selectable, weighted, None if made.are_tokens else (made.leaders, made.lengths)
 
     samples = []
     for step in steps:
         batch = _rows(batch_at, step)
         result, counts = jax.device_get(masked(batch, jnp.int32(step)))
-        selectable, places = jax.device_get(units(batch))
+        selectable, weighted, places = jax.device_get(chosen_from(batch))
         requested = {
             name: None if rate is None else float(rate) for name, rate in rates.at(step).items()
         }
@@ -143,6 +149,7 @@ def take_samples(
                 count=strategy.spec.count,
                 original=batch["token_ids"],
                 selectable=selectable,
+                weighted=weighted,
                 shown=result["token_ids"].reshape(rows, -1, length),
                 predicted=predicted,
                 corrupted=hidden.reshape(rows, -1, length),

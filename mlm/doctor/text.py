@@ -20,13 +20,10 @@ def check_padding(share: float, *, mode: str, useful: Callable[[], Mapping[str, 
         return Finding("ok", "padding", words)
     shares = useful()
     best = max(shares, key=lambda name: shares[name])
-    if best == mode:
-        return Finding("warning", "padding", f"{words}; shorter rows would fill better")
+    fills = ", ".join(f"{name} {share:.1%}" for name, share in shares.items())
+    advice = "shorter rows would fill better" if best == mode else f"data.rows={best} fills better"
     return Finding(
-        "warning",
-        "padding",
-        f"{words}, which are computed for nothing; data.rows={best} fills {shares[best]:.1%} with "
-        f"text ({mode!r} {shares[mode]:.1%})",
+        "warning", "padding", f"{words}, computed for nothing; {advice} (text in slots: {fills})"
     )
 
 
