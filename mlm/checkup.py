@@ -68,7 +68,7 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
     except (DataError, CheckpointError) as error:
         yield _refused(error)
         yield record.check_finite(lines, status.get("state", ""))
-        yield record.check_possible(lines)
+        yield record.check_possible(lines, own_loss=bool(config.train.loss))
         return
     yield kept.check_call(
         "text and tokenizer of the run",
@@ -90,7 +90,7 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
     )
     yield record.check_finite(lines, status.get("state", ""))
     yield record.check_plateau(lines, total_steps=exp.run.total_steps)
-    yield record.check_possible(lines)
+    yield record.check_possible(lines, own_loss=bool(config.train.loss))
     yield from _checkpoints(exp, workdir)
     result = read_json(workdir / "eval.json") or {}
     yield kept.check_hashes(result.get("masks"), _hashes(config, exp), file="eval.json")

@@ -185,6 +185,7 @@ def test_a_wrong_workdir(tmp_path, monkeypatch, capsys):
     assert "config.json cannot be read" in capsys.readouterr().err
     monkeypatch.setattr(sys, "argv", ["mlm", "doctor"])
     assert run_command(main) == 2
+    assert "give --workdir of a run, or --config" in capsys.readouterr().err
 
 
 def test_samples_are_masked_as_training_masks(tiny):

@@ -88,4 +88,6 @@ def test_a_loss_below_what_is_possible():
     assert check_possible(evaluated(4.0, least + 0.01)).verdict == "ok"
     finding = check_possible(evaluated(4.0, least - 0.01))
     assert finding.verdict == "bad" and "at step 20" in finding.words
-    assert check_possible([{"step": 3, "train/loss": -0.1}]).verdict == "bad"
+    negative = [{"step": 3, "train/loss": -0.1}]
+    assert check_possible(negative).verdict == "bad"
+    assert check_possible(negative, own_loss=True).verdict == "ok"
