@@ -47,6 +47,8 @@ def test_units_that_do_not_fit_may_cost_a_little():
     finding = check_rate([much], fit="skip")
     assert finding.verdict == "warning" and "masking.fit=truncate" in finding.words
     assert check_rate([much], fit="truncate").verdict == "bad"
+    more = make_sample(rate=0.2, units=4, rates=RATES | {"rate": 0.155})
+    assert check_rate([more], fit="skip").verdict == "bad"
 
 
 def test_drawn_rates_and_copies_count_on_average():
@@ -65,6 +67,8 @@ def test_weights_of_zero():
     finding = check_weighted([dataclasses.replace(sample, weighted=few)])
     assert finding.verdict == "warning" and "90.0% of the tokens" in finding.words
     assert "200 of 200 rows have fewer" in finding.words
+    four = make_sample(rate=0.1, weighted=few)  # all that have a weight, of 8 asked for
+    assert check_rate([four], fit="skip").verdict == "ok"
 
 
 def test_rounding_up_in_short_rows():

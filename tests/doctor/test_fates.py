@@ -36,6 +36,14 @@ def test_a_random_id_that_is_the_original_counts_as_kept():
     assert check_split([sample], mask_id=MASK, law=uniform_law()).verdict == "bad"
 
 
+def test_a_random_id_that_is_the_mask_counts_as_one():
+    law = np.zeros(V)
+    law[MASK] = 1.0
+    sample = make_sample(split=(0.9, 0.0))
+    assert check_split([sample], mask_id=MASK, law=law).verdict == "ok"  # 0.8 and all the random
+    assert check_split([sample], mask_id=MASK, law=uniform_law()).verdict == "bad"
+
+
 @pytest.mark.parametrize(("place", "id"), [(0, CLS), (45, PAD), (45, MASK)])
 def test_a_special_token_is_touched(place, id):
     sample = make_sample()
