@@ -91,7 +91,10 @@ def test_a_config_before_its_run(tiny, monkeypatch, capsys):
 @pytest.mark.parametrize(
     ("overrides", "names"),
     [
-        ({"masking__unit": "span"}, {"predicted rate, masked now", "units (span)"}),
+        (
+            {"masking__unit": "span", "masking__fit": "skip"},
+            {"predicted rate, masked now", "units (span)"},
+        ),
         (
             {"masking__count": "exact", "masking__mask_selection_length": 20},
             {"rounding of counts", "mask slots"},

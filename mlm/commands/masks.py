@@ -1,6 +1,6 @@
-"""`python -m mlm replay` and `doctor`: their arguments, and what they print.
+"""`inspect`, `replay` and `doctor`: masks seen before a run, made again, and checked.
 
-Both take a run from its workdir alone; jax is imported when its config is known to be sound.
+`replay` and `doctor` take a run from its workdir alone.
 """
 
 from collections.abc import Sequence
@@ -9,6 +9,24 @@ from pathlib import Path
 from mlm.cli import Parser, config_overrides, parse_with_config
 from mlm.errors import ConfigError
 from mlm.stored_config import stored_config
+
+
+def inspect(argv: Sequence[str]) -> None:
+    """Shows what a config masks at step 0, beside other strategies on the same text."""
+    parser = Parser(prog="python -m mlm inspect", description=inspect.__doc__)
+    parser.add_argument("--text", default="", help="mask the lines of this file, not the corpus")
+    parser.add_argument(
+        "--masks",
+        default="",
+        help="what to compare with, such as word,span@0.15; by default every unit there is",
+    )
+    parser.add_argument("--html", type=Path, help="write a page with histograms to this file")
+    args, config = parse_with_config(parser, argv)
+
+    from mlm.inspection import show
+
+    masks = [name.strip() for name in args.masks.split(",") if name.strip()]
+    show(config, file=args.text, masks=masks, html=args.html, name=args.config)
 
 
 def replay(argv: Sequence[str]) -> None:
