@@ -46,7 +46,9 @@ def get_config() -> ConfigDict:
     # What is selected whole: 'token', 'word', 'span' (of words), 'ngram' (of words), 'pmi'
     # (collocations of the text), 'external' (bitmaps of your own) or 'module:function'.
     config.masking.unit = "token"
-    config.masking.fit = "skip"  # a unit that the row's budget cannot hold; 'truncate' cuts it
+    # A unit that the row's budget cannot hold: 'skip' it and go on with shorter ones, 'truncate' it,
+    # or 'auto': cut spans and n-grams, whose lengths are drawn, and skip the others.
+    config.masking.fit = "auto"
     config.masking.span_p = 0.2  # of the geometric law of a span's length (SpanBERT)
     config.masking.span_longest = 10  # words
     config.masking.ngram = (1, 3)  # words: the shortest and the longest; evenly in between

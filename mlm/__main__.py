@@ -10,8 +10,8 @@ from mlm.errors import ConfigError
 
 COMMANDS = (
     "commands: prepare (text files -> a token store), store (inspect or verify one), tokenizer "
-    "(train, show or compare), fill-mask (what a model puts for [MASK]), convert (a model into "
-    "another format); python -m mlm COMMAND --help"
+    "(train, show or compare), inspect (what a config masks), fill-mask (what a model puts for "
+    "[MASK]), convert (a model into another format); python -m mlm COMMAND --help"
 )
 MODEL = "a built-in name, hf://org/name[@revision], or a folder: Hugging Face, KerasHub, a workdir"
 TOKENIZER = "tokenizer.json, vocab.txt (read as uncased) or a folder with one of them"
@@ -26,6 +26,8 @@ def main(argv: Sequence[str]) -> None:
         store(argv[1:])
     elif argv[0] == "tokenizer":
         tokenizer(argv[1:])
+    elif argv[0] == "inspect":
+        inspect(argv[1:])
     elif argv[0] == "fill-mask":
         fill_mask(argv[1:])
     elif argv[0] == "convert":
@@ -159,6 +161,24 @@ def compare_tokenizers(argv: Sequence[str]) -> None:
     measures = compare.compare_texts(args.text, loaded, Reading(field=args.field))
     make_console().print(compare.comparison_table(measures))
     print(*compare.NOTES, *compare.warnings(measures), sep="\n")
+
+
+def inspect(argv: Sequence[str]) -> None:
+    """Shows what a config masks at step 0, beside other strategies on the same text."""
+    parser = Parser(prog="python -m mlm inspect", description=inspect.__doc__)
+    parser.add_argument("--text", default="", help="mask the lines of this file, not the corpus")
+    parser.add_argument(
+        "--masks",
+        default="",
+        help="what to compare with, such as word,span@0.15; by default every unit there is",
+    )
+    parser.add_argument("--html", type=Path, help="write a page with histograms to this file")
+    args, config = parse_with_config(parser, argv)
+
+    from mlm.inspection import show
+
+    masks = [name.strip() for name in args.masks.split(",") if name.strip()]
+    show(config, file=args.text, masks=masks, html=args.html, name=args.config)
 
 
 def fill_mask(argv: Sequence[str]) -> None:

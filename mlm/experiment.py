@@ -35,6 +35,9 @@ from mlm.training.optimizer import OptimizerSettings, make_optimizer, make_sched
 from mlm.training.sharding import by_row, make_mesh, put_batch, replicated
 from mlm.training.step import make_init_state, make_train_step
 
+# Fields that may name a function of the user.
+OWN = ("masking.unit", "masking.weights", "masking.schedule", "model.custom", "train.loss")
+
 
 @dataclasses.dataclass(frozen=True)
 class Experiment:
@@ -91,8 +94,8 @@ def build(
       CheckpointError: the weights to start from cannot be used.
     """
     validate(config)
-    for field in ("model.custom", "train.loss"):  # found now rather than when text is prepared
-        if name := flat(config)[field]:
+    for field in OWN:  # found now rather than when text is prepared
+        if ":" in (name := flat(config)[field]):
             load_function(field, name)
     mesh = make_mesh()
 
@@ -137,9 +140,7 @@ def _make_run(
     schedule = make_schedule(optimizer, total_steps=total)
     tx = make_optimizer(optimizer, schedule)
 
-    # Three keys from one seed; masks and dropout fold the example and the step into theirs.
-    root = jax.random.key(config.seed, impl="threefry2x32")
-    init_key, mask_key, dropout_key = (jax.random.fold_in(root, i) for i in range(3))
+    init_key, mask_key, dropout_key = run_keys(config.seed)
     adapt = adaptive(config, text.tokenizer.vocabulary_size)
     init_state = make_init_state(
         weights.init,
@@ -183,6 +184,20 @@ def _make_run(
         tensorboard=config.log.tensorboard,
         config=flat(config),
     )
+
+
+class RunKeys(NamedTuple):
+    """Three keys from one seed; masks and dropout fold the example and the step into theirs."""
+
+    init: jax.Array
+    masks: jax.Array
+    dropout: jax.Array
+
+
+def run_keys(seed: int) -> RunKeys:
+    """The keys of a run: nothing else is random in it but the order of its rows."""
+    root = jax.random.key(seed, impl="threefry2x32")
+    return RunKeys(*(jax.random.fold_in(root, i) for i in range(3)))
 
 
 def check_devices(config: ConfigDict) -> None:

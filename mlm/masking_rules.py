@@ -33,7 +33,7 @@ def _names(config: ConfigDict) -> Iterable[str]:
         value = str(masking[field])
         is_table = field == "weights" and value.endswith(".npy")
         if value not in known and not is_table and not _is_own(value):
-            yield f"masking.{field} is {value!r}; {_choose(value, known)}, {other}"
+            yield f"masking.{field} is {value!r}; {choose(value, known)}, {other}"
 
 
 def _units(config: ConfigDict) -> Iterable[str]:
@@ -193,11 +193,14 @@ def _slots(config: ConfigDict) -> Iterable[str]:
 
 def too_few_slots(config: ConfigDict, rate: float, *, name: str) -> Iterable[str]:
     """A line if the given P cannot hold the largest rate of the run, which `name` is or makes."""
-    slots, length = config.masking.mask_selection_length, config.data.length
-    if slots is not None and slots < (needed := required_slots(rate, length, config.masking.count)):
+    masking, length = config.masking, config.data.length
+    if is_number(masking.prediction_rate) and masking.prediction_rate < rate:
+        rate, name = masking.prediction_rate, "masking.prediction_rate"
+    needed = required_slots(rate, length, masking.count, units=masking.unit != "token")
+    if masking.mask_selection_length is not None and masking.mask_selection_length < needed:
         yield (
-            f"masking.mask_selection_length {slots} is too small: data.length {length} at {name} "
-            f"{rate} needs {needed}; raise it or leave it None"
+            f"masking.mask_selection_length {masking.mask_selection_length} is too small: "
+            f"data.length {length} at {name} {rate} needs {needed}; raise it or leave it None"
         )
 
 
@@ -213,7 +216,7 @@ def _evaluation(config: ConfigDict) -> Iterable[str]:
                 "such as 'word@0.3'"
             )
         elif unit not in known:
-            yield f"eval.masks has {entry!r} of unknown unit {unit!r}; {_choose(unit, known)}"
+            yield f"eval.masks has {entry!r} of unknown unit {unit!r}; {choose(unit, known)}"
         elif name in seen:
             yield f"eval.masks has {name} twice; give it once"
         seen.add(name)
@@ -228,7 +231,8 @@ def _is_own(name: object) -> bool:
     return bool(FUNCTION.fullmatch(str(name)))
 
 
-def _choose(value: str, known: Sequence[str]) -> str:
+def choose(value: str, known: Sequence[str]) -> str:
+    """The way out of an unknown name: the closest one, and all there are."""
     close = difflib.get_close_matches(value, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}choose one of {', '.join(known)}"

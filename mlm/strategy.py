@@ -79,10 +79,7 @@ def mask_batch(
       table: what adaptive weights are made from.
       rates: the split and the prediction rate of `mask_tokens`.
     """
-    ids, visits = batch["token_ids"], batch["visits"]
-    keys = row_keys(
-        root, visits % strategy.patterns if strategy.patterns else visits, batch["example_ids"]
-    )
+    ids, keys = batch["token_ids"], mask_keys(batch, strategy, root=root)
     if lowest is not None:
         rate = row_rates(keys, jnp.float32(lowest), rate)
     selectable = selectable_positions(ids, strategy.spec)
@@ -107,6 +104,14 @@ def mask_batch(
     if strategy.copies > 1:
         rows = {name: jnp.repeat(values, strategy.copies, axis=0) for name, values in rows.items()}
     return {**rows, **masked}, counts
+
+
+def mask_keys(batch: Batch, strategy: Strategy, *, root: jax.Array) -> jax.Array:
+    """`key[B]` of the batch's masks: a visit's own, or those of its pattern."""
+    visits = batch["visits"]
+    if strategy.patterns:
+        visits = visits % strategy.patterns
+    return row_keys(root, visits, batch["example_ids"])
 
 
 def make_starts(config: ConfigDict, unit: str, tokenizer: Tokenizer) -> Starts:

@@ -32,7 +32,8 @@ def check_arguments(
     shape, ids = token_ids.shape, (spec.vocabulary_size,)
     _check_array("unit_starts", unit_starts, (shape,), jnp.bool_)
     _check_array("weights", weights, (ids, shape), jnp.floating)
-    _check_array("random_cdf", random_cdf, ((spec.replacement_ids.size,),), jnp.uint32)
+    if random_cdf is not None:  # to list the ids takes a millisecond
+        _check_array("random_cdf", random_cdf, (spec.replacement_ids.shape,), jnp.uint32)
     if weights is not None and spec.count == "bernoulli":
         raise ValueError(
             "weights are given and count is 'bernoulli'; a coin per token knows no race: choose "
@@ -49,7 +50,13 @@ def check_arguments(
 
 
 def read_rates(
-    spec: MaskingSpec, shape: tuple[int, int], *, units: bool, **rates: Rate | None
+    spec: MaskingSpec,
+    shape: tuple[int, int],
+    *,
+    rate: Rate,
+    units: bool,
+    copies: int,
+    **others: Rate | None,
 ) -> dict[str, jax.Array | np.ndarray]:
     """The rates as `float32[]` or `float32[B]`, the split of `spec` where none is given.
 
@@ -57,21 +64,20 @@ def read_rates(
       ValueError: where they are not traced, for values that `mask_tokens` refuses.
     """
     for name in ("mask_token_rate", "random_token_rate"):
-        rates[name] = getattr(spec, name) if rates[name] is None else rates[name]
-    read = {n: _read_rate(n, r, rows=shape[0]) for n, r in rates.items() if r is not None}
-    _check_split(read["mask_token_rate"], read["random_token_rate"])
-    selected, predicted = read["rate"], read.get("prediction_rate")
+        others[name] = getattr(spec, name) if others[name] is None else others[name]
+    rates = {"rate": rate} | {n: r for n, r in others.items() if r is not None}
+    rates = {name: _read_rate(name, r, rows=shape[0]) for name, r in rates.items()}
+    _check_split(rates["mask_token_rate"], rates["random_token_rate"])
+    selected, predicted = rates["rate"], rates.get("prediction_rate")
+    _check_copies(selected, copies)
     if predicted is None:
         _check_slots(selected, spec, "mask_selection_length", shape[1], units)
-        return read
-    _check_slots(selected, spec, "corruption_slots", shape[1], units)
+        return rates
+    larger = "mask_selection_length" if spec.corruption_length is None else "corruption_length"
+    _check_slots(selected, spec, larger, shape[1], units)
     _check_slots(predicted, spec, "mask_selection_length", shape[1], units)
-    if not _traced(selected) and not _traced(predicted) and np.any(predicted > selected):
-        raise ValueError(
-            f"prediction_rate {predicted} is above rate {selected}; predict what is selected, or "
-            "more by copies"
-        )
-    return read
+    _check_prediction(predicted, selected)
+    return rates
 
 
 def _is_array(value) -> bool:
@@ -115,6 +121,25 @@ def _check_split(mask_token_rate, random_token_rate) -> None:
         if pairs[0].size:
             largest = np.argmax(np.add(*pairs))
             check_split(*(float(share.flat[largest]) for share in pairs))
+
+
+def _check_copies(rate, copies: int) -> None:
+    if not _traced(rate) and rate.size and rate.max() * copies > 1 + 1e-6:
+        raise ValueError(
+            f"copies is {copies} and rate {rate.max():g}: disjoint copies select {copies} times "
+            f"that, more than there is; give {int(1 / rate.max() + 1e-6)} copies or a lower rate"
+        )
+
+
+def _check_prediction(predicted, selected) -> None:
+    if _traced(predicted) or _traced(selected) or not np.any(predicted > selected):
+        return
+    pairs = np.broadcast_arrays(predicted, selected)
+    low, high = (rates.flat[np.argmax(np.subtract(*pairs))] for rates in pairs)
+    raise ValueError(
+        f"prediction_rate {low:g} is above rate {high:g}; predict what is selected, or more by "
+        "copies"
+    )
 
 
 def _check_slots(rate, spec: MaskingSpec, field: str, length: int, units: bool) -> None:

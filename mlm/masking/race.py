@@ -44,12 +44,13 @@ def handicaps(weights: jax.Array, units: Units) -> jax.Array:
     """
     runs = units.selectable & (weights >= np.finfo(np.float32).tiny)
     logs = jnp.where(runs, _log2_of_float(weights), 0)
+    largest = jnp.max(logs, axis=1, keepdims=True, initial=0)
     if units.are_tokens:
-        behind = jnp.max(logs, axis=1, keepdims=True) - logs
+        behind = largest - logs
         behind = jnp.minimum(behind, np.uint32(RANGE << 24))
         return jnp.where(runs, behind, NEVER)
-    logs >>= 24 - UNIT_BITS
-    behind = jnp.minimum(jnp.max(logs, axis=1, keepdims=True) - logs, np.uint32(RANGE << UNIT_BITS))
+    behind = (largest >> (24 - UNIT_BITS)) - (logs >> (24 - UNIT_BITS))
+    behind = jnp.minimum(behind, np.uint32(RANGE << UNIT_BITS))
     behind = units.total(jnp.where(runs, behind, 0)) // units.lengths.astype(jnp.uint32)
     stay = units.total((~runs).astype(jnp.uint32))
     return jnp.where(stay > 0, NEVER, behind << (24 - UNIT_BITS))

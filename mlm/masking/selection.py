@@ -62,10 +62,11 @@ def _fill_up(selected, scores, left, units: Units) -> jax.Array:
 
     def next_unit(state):
         selected, left, open_scores = state
-        best = jnp.min(open_scores, axis=1, keepdims=True)
+        best = jnp.min(open_scores, axis=1, keepdims=True, initial=NEVER)
         first = (open_scores == best) & (best < NEVER)
         # Of two units with the same score the one that stands first.
-        leader = jnp.min(jnp.where(first, units.leaders, scores.shape[1]), axis=1, keepdims=True)
+        leaders = jnp.where(first, units.leaders, scores.shape[1])
+        leader = jnp.min(leaders, axis=1, keepdims=True, initial=scores.shape[1])
         chosen = first & (units.leaders == leader)
         selected = selected | chosen
         left = left - jnp.sum(chosen, axis=1, dtype=jnp.int32)

@@ -45,7 +45,8 @@ class MaskingSpec:
       fit: of units of several tokens: one that is longer than what is left of the row's n tokens is
         left out and the next tried ('skip', as BERT does), or cut ('truncate', as SpanBERT does).
       fate: whether [MASK], random or kept is decided per 'token' or per 'unit'.
-      corruption_length: slots for corrupted tokens, where fewer are predicted; None: P.
+      corruption_length: slots for corrupted tokens, where a prediction rate says that fewer are
+        predicted; None: P.
     """
 
     vocabulary_size: int

@@ -80,12 +80,14 @@ def mask_tokens(
       prediction_rate: the share to predict, at most `rate`: the first of the selected. All that is
         selected is corrupted. By default all of it is predicted.
       copies: r copies of each row with disjoint selections of `rate` each, the copies of a row side
-        by side; every result has r * B rows.
+        by side; every result has r * B rows. Where `spec.fit` is 'skip', later copies find fewer
+        units that fit and hide less; 'truncate' holds the rate.
 
     Raises:
-      ValueError: for a rate outside [0, 1], a split above 1 and more masks than P holds (unless
-        `spec.overflow` is 'drop'), where these are not traced; for wrong shapes and types, and for
-        keys other than threefry.
+      ValueError: for a rate outside [0, 1], a split above 1, a prediction rate above the rate,
+        copies that select more than there is, negative or infinite weights in NumPy, and more masks
+        than P holds (unless `spec.overflow` is 'drop'), where these are not traced; for wrong
+        shapes and types, and for keys other than threefry.
     """
     arrays = unit_starts, weights, random_cdf
     check_arguments(keys, token_ids, spec, *arrays, copies=copies)
@@ -97,6 +99,7 @@ def mask_tokens(
         random_token_rate=random_token_rate,
         prediction_rate=prediction_rate,
         units=unit_starts is not None,
+        copies=copies,
     )
     return _mask(keys, token_ids, rates, *arrays, spec=spec, copies=copies)
 
@@ -118,23 +121,26 @@ def _mask(keys, token_ids, rates, starts, weights, random_cdf, *, spec, copies) 
         return mask_once(scores)[1]
     # Each copy selects from what the ones before it have left.
     _, masked = jax.lax.scan(lambda left, _: mask_once(left), scores, length=copies)
-    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(-1, *x.shape[2:]), masked)
+    rows = copies * len(token_ids)
+    return jax.tree.map(lambda x: x.swapaxes(0, 1).reshape(rows, *x.shape[2:]), masked)
 
 
 def _select_and_corrupt(
     keys, token_ids, units: Units, scores, rates, random_cdf, spec: MaskingSpec
 ) -> tuple[jax.Array, MaskedTokens]:
     """The scores that are left, `uint32[B, L]`, and the masked batch."""
+    fewer = "prediction_rate" in rates
+    slots = spec.corruption_slots if fewer else spec.mask_selection_length
     n = count_selected(keys, scores, units, rate=rates["rate"], count=spec.count)
-    held = jnp.minimum(n, spec.corruption_slots)
+    held = jnp.minimum(n, slots)
     selected = select(scores, held, units, fit=spec.fit)
     left = jnp.where(selected, NEVER, scores)
-    positions, filled = positions_of(selected, slots=spec.corruption_slots)
+    positions, filled = positions_of(selected, slots=slots)
     shown = _corrupt(keys, token_ids, positions, units, rates, random_cdf, spec)
     corrupted = _write_back(token_ids, positions, filled, shown)
 
     overflow = n - held
-    if "prediction_rate" in rates:
+    if fewer:
         among = jnp.where(selected, scores, NEVER)
         n = count_selected(keys, among, units, rate=rates["prediction_rate"], count=spec.count)
         held = jnp.minimum(n, spec.mask_selection_length)

@@ -46,7 +46,7 @@ def make_units(selectable: jax.Array, starts: jax.Array | None) -> Units:
         return Units(selectable, here)
     begins = starts | ~selectable | _follows_unselectable(selectable)
     leaders = jax.lax.cummax(jnp.where(begins, here, 0), axis=1)
-    after = jnp.pad(begins[:, 1:], ((0, 0), (0, 1)), constant_values=True)
+    after = jnp.pad(begins, ((0, 0), (0, 1)), constant_values=True)[:, 1:]
     ends = 1 + jax.lax.cummin(jnp.where(after, here, length), axis=1, reverse=True)
     return Units(selectable, leaders, ends - leaders)
 
@@ -80,7 +80,13 @@ def span_starts(
       keys: `key[B]`.
       words: `bool[B, L]`, where words begin.
       selectable: `bool[B, L]`; behind every other position a span begins anew.
+
+    Raises:
+      ValueError: for p outside (0, 1] and for `longest` below 1.
     """
+    if not 0 < p <= 1:
+        raise ValueError(f"p is {p}; give the chance that a span ends at a word, up to 1")
+    _check_lengths(1, longest)
     law = np.cumsum(p * (1 - p) ** np.arange(longest))
     return _tile(keys, words, selectable, law=law / law[-1], shortest=1)
 
@@ -92,7 +98,11 @@ def ngram_starts(
 
     Args: as of `span_starts`; `shortest` and `longest` are n in words, the same for a fixed n
       (1 to 3: GPT-BERT, arXiv:2410.24159).
+
+    Raises:
+      ValueError: unless 1 <= shortest <= longest.
     """
+    _check_lengths(shortest, longest)
     sizes = longest - shortest + 1
     law = np.arange(1, sizes + 1) / sizes
     return _tile(keys, words, selectable, law=law, shortest=shortest)
@@ -124,6 +134,13 @@ def _tile(keys, words, selectable, *, law: np.ndarray, shortest: int) -> jax.Arr
     return jax.lax.scan(walk, none, places, unroll=8)[1].T
 
 
+def _check_lengths(shortest: int, longest: int) -> None:
+    if not 1 <= shortest <= longest:
+        raise ValueError(
+            f"lengths reach from {shortest} to {longest} words; give 1 or more, rising"
+        )
+
+
 def _follows_unselectable(selectable: jax.Array) -> jax.Array:
     """`bool[B, L]`: at the row's begin and behind what must not be selected."""
-    return ~jnp.pad(selectable[:, :-1], ((0, 0), (1, 0)))
+    return ~jnp.pad(selectable, ((0, 0), (1, 0)))[:, :-1]

@@ -37,6 +37,10 @@ def test_replacements_exclude_unselectable_ids_and_the_mask():
         ({"mask_token_rate": 0.8, "random_token_rate": 0.3}, "add up to more than 1"),
         ({"mask_token_rate": float("nan")}, "mask_token_rate is nan"),
         ({"count": "poisson"}, "'poisson'; choose one of stochastic, exact, bernoulli"),
+        ({"fit": "cut"}, "fit is 'cut'; choose one of skip, truncate"),
+        ({"fate": "word"}, "fate is 'word'; choose one of token, unit"),
+        ({"corruption_length": 2}, "corruption_length 2 is below mask_selection_length 3"),
+        ({"corruption_length": 4.0}, "corruption_length is 4.0; give an integer"),
         ({"overflow": "wrap"}, "'wrap'; choose one of error, drop"),
         ({"unselectable_token_ids": range(20)}, "no id of the vocabulary"),
     ],
@@ -62,6 +66,16 @@ def test_wrong_settings_are_named(change, words):
 )
 def test_required_slots(rate, length, count, slots):
     assert required_slots(rate, length, count) == slots
+
+
+def test_coins_for_units_need_room_for_long_ones():
+    assert required_slots(0.15, 512, "bernoulli", units=True) == 214  # 76.8 + 6 * 8.08 * sqrt(8)
+    assert required_slots(0.15, 512, "exact", units=True) == 77
+
+
+def test_slots_for_corruption_are_p_unless_there_are_more():
+    assert MaskingSpec(**IDS).corruption_slots == 3
+    assert MaskingSpec(**IDS, corruption_length=9).corruption_slots == 9
 
 
 def test_required_slots_hold_every_exact_count():
