@@ -5,19 +5,21 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlm import audit_commands
 from mlm.cli import Parser, parse_with_config, run_command
 from mlm.errors import ConfigError
 
 COMMANDS = (
     "commands: prepare (text files -> a token store), store (inspect or verify one), tokenizer "
-    "(train, show or compare), inspect (what a config masks), fill-mask (what a model puts for "
-    "[MASK]), convert (a model into another format); python -m mlm COMMAND --help"
+    "(train, show or compare), inspect (what a config masks), replay (what a step of a run consumed), "
+    "doctor (is all well with a run, or a config), fill-mask (what a model puts for [MASK]), convert "
+    "(a model into another format); python -m mlm COMMAND --help"
 )
 MODEL = "a built-in name, hf://org/name[@revision], or a folder: Hugging Face, KerasHub, a workdir"
 TOKENIZER = "tokenizer.json, vocab.txt (read as uncased) or a folder with one of them"
 
 
-def main(argv: Sequence[str]) -> None:
+def main(argv: Sequence[str]) -> int | None:
     if not argv or argv[0] in ("-h", "--help"):
         print(COMMANDS)
     elif argv[0] == "prepare":
@@ -32,8 +34,13 @@ def main(argv: Sequence[str]) -> None:
         fill_mask(argv[1:])
     elif argv[0] == "convert":
         convert(argv[1:])
+    elif argv[0] == "replay":
+        audit_commands.replay(argv[1:])
+    elif argv[0] == "doctor":
+        return audit_commands.doctor(argv[1:])
     else:
         raise ConfigError(f"there is no command {argv[0]!r}; {COMMANDS}")
+    return None
 
 
 def prepare(argv: Sequence[str]) -> None:

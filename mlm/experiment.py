@@ -237,7 +237,7 @@ def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) ->
     return make_evaluate(
         apply,
         make_evaluation_masks(config, text.tokenizer),
-        lambda: _eval_rows(rows, size, batch_size, special.pad),
+        lambda: eval_rows(rows, size, batch_size, special.pad),
         mask_token_id=special.mask,
         unigram_log_probs=unigram_log_probs(token_counts(text.train)),
         put=lambda batch: jax.device_put(batch, by_row(mesh)),
@@ -245,7 +245,7 @@ def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) ->
     )
 
 
-def _eval_rows(rows: Rows, size: int, batch_size: int, pad: int) -> Iterator[EvalRows]:
+def eval_rows(rows: Rows, size: int, batch_size: int, pad: int) -> Iterator[EvalRows]:
     """Rows 0 to size - 1 in batches; the last one is filled up with rows of padding."""
     for start in range(0, size, batch_size):
         indices = np.arange(start, min(start + batch_size, size))
