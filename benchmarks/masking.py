@@ -3,7 +3,7 @@
 Prints versions, then for each shape our compile times and a table: million tokens per second with
 padding, the median of the rounds and their range, how many times faster our exact masking is, and
 how many times faster than transformers' whole words; each the median of the ratios of the rounds.
-All run in one process, in turn, about a second each. `--kinds=word,span` picks kinds of ours,
+All run in one process, in turn, a second each. `--kinds=word,span` picks kinds of ours,
 `--peers=transformers` the others.
 
 `make bench-peers` installs the others; `taskset -c 0 python benchmarks/masking.py` is one core.
@@ -52,7 +52,6 @@ from benchmarks.masking_peers import (  # noqa: E402
     transformers_contenders,
 )
 
-SECONDS = 1.0  # that a contender is timed in each round
 OURS = "ours, exact"
 MAKERS = {"keras-hub": keras_hub_contenders, "transformers": transformers_contenders}
 
@@ -65,7 +64,7 @@ def main() -> None:
         print(f"\n{batch} x {length}, {slots(length)} slots per row")
         contenders = [our_contender(ids, kind) for kind in args.kinds]
         contenders += [contender for peer in args.peers for contender in MAKERS[peer](ids)]
-        rounds = [one_round(contenders, ids) for _ in range(args.rounds)]
+        rounds = [one_round(contenders, ids, args.seconds) for _ in range(args.rounds)]
         print_table(rounds)
         print_bandwidth(statistics.median(r[OURS] for r in rounds), length)
 
@@ -73,6 +72,7 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--rounds", type=int, default=5, help="times that each contender is timed")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each time, at least")
     parser.add_argument("--shapes", type=parse_shapes, default="256x128,256x512,32x512")
     parser.add_argument("--kinds", default=",".join(KINDS), help="of ours; exact is always there")
     parser.add_argument("--peers", default=",".join(PEERS), help="libraries to compare with")
@@ -130,15 +130,15 @@ def make_ids(batch: int, length: int) -> np.ndarray:
     return np.where(np.arange(length) < ends[:, None], ids, PAD)
 
 
-def one_round(contenders: Sequence[Contender], ids: np.ndarray) -> dict[str, float]:
+def one_round(contenders: Sequence[Contender], ids: np.ndarray, seconds: float) -> dict[str, float]:
     """Tokens per second of every contender, timed one after the other."""
-    return {c.name: ids.size * batches_per_second(c) for c in contenders}
+    return {c.name: ids.size * batches_per_second(c, seconds) for c in contenders}
 
 
-def batches_per_second(contender: Contender) -> float:
+def batches_per_second(contender: Contender, seconds: float) -> float:
     chunk = contender.start()
     repeat(chunk, contender.settle)
-    speed = repeat(chunk, SECONDS)
+    speed = repeat(chunk, seconds)
     del chunk  # and with it the iterator of a pipeline and its threads
     gc.collect()
     return speed

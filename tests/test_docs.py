@@ -153,6 +153,18 @@ def test_every_field_that_a_page_names_is_one_of_the_config(page):
         assert len(named) > 10
 
 
+@pytest.mark.parametrize("page", [ROOT / "README.md", *PAGES], ids=name_of)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\((?!https?:)([^)\s]+)\)", page.read_text()):
+        file, _, anchor = target.partition("#")
+        other = page.parent / file if file else page
+        assert other.exists(), target
+        headings = re.findall(r"^#+ (.*)$", other.read_text(), flags=re.M) if anchor else []
+        # As GitHub makes them: lower case, no signs, hyphens for spaces.
+        slugs = [re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings]
+        assert not anchor or anchor in slugs, target
+
+
 def _stem(name: str) -> str:
     """A duration may have any of four suffixes."""
     return re.sub("_(steps|epochs|examples|percent)$", "", name)

@@ -54,6 +54,12 @@ def two(keys, token_ids):
 
 def short(keys, token_ids, words):
     return words[:, :16]
+
+def grows(step, total_steps):
+    return 0.1 + 0.1 * step
+
+def gap(step, total_steps):
+    return 0.1 if step != 2 else float("nan")
 """
 WANTED = "give a function (keys key[B], token_ids int32[B, L], words bool[B, L]) -> "
 
@@ -156,6 +162,22 @@ def test_a_wrong_function_is_one_line_before_anything_is_compiled(make, field, f
     assert line.startswith(f"masking.{field} is 'own:{function}': ") and "\n" not in line
     assert words in line
     assert line.endswith(WANTED + result)
+
+
+@pytest.mark.parametrize(
+    ("function", "words"),
+    [
+        ("grows", "masking.schedule own:grows is 1.1"),
+        ("gap", "masking.schedule own:gap is nan at step 2 of 12; "),
+        ("pairs", "masking.schedule own:pairs failed: TypeError: "),
+        ("none", "masking.schedule is 'own:none': AttributeError: "),
+    ],
+)
+def test_a_wrong_schedule_is_one_line_as_well(make, function, words):
+    config, text = make(schedule=f"own:{function}")
+    with pytest.raises(ConfigError) as error:
+        make_mask(config, text, root=jax.random.key(0), total_steps=12)
+    assert str(error.value).startswith(words) and "\n" not in str(error.value)
 
 
 def test_rows_of_evaluation_are_tried_too(make):
