@@ -4,7 +4,7 @@ PEERS := .venv-peers
 BIN := $(VENV)/bin
 CACHE := $(CURDIR)/.cache
 
-.PHONY: help setup train test lint format picture bench-peers test-peers clean
+.PHONY: help setup train test lint format picture picture-masks bench-peers test-peers clean
 
 help:
 	@echo "make train    train, evaluate and try a small model (configs/quickstart.py), under 3 minutes"
@@ -12,6 +12,7 @@ help:
 	@echo "make lint     check format and style"
 	@echo "make setup    make $(VENV) from requirements.txt, nothing else"
 	@echo "make picture  draw docs/quickstart.svg from runs/quickstart"
+	@echo "make picture-masks  draw docs/inspect.svg, what inspect prints for configs/quickstart.py"
 	@echo "make bench-peers  make $(PEERS) with what benchmarks/masking.py compares with, 8 GB"
 	@echo "make test-peers   run tests/peers against transformers and KerasHub themselves, in $(PEERS)"
 	@echo "make clean    remove $(VENV), $(PEERS) and caches; runs/ stays"
@@ -35,6 +36,9 @@ format: $(VENV)/.ready-dev
 
 picture: $(VENV)/.ready-dev
 	PYTHONPATH=. $(BIN)/python docs/quickstart.py runs/quickstart docs/quickstart.svg
+
+picture-masks: $(VENV)/.ready
+	PYTHONPATH=. JAX_PLATFORMS=cpu $(BIN)/python docs/masks.py configs/quickstart.py docs/inspect.svg
 
 bench-peers: $(PEERS)/.ready
 	@echo "now run: $(PEERS)/bin/python benchmarks/masking.py"

@@ -8,10 +8,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mlm.cli import Parser, config_overrides, leave, run_command
-from mlm.config import apply_overrides, flat, from_flat
 from mlm.console import make_console
 from mlm.errors import CheckpointError, ConfigError
-from mlm.training.workdir import check_config, read_json, saved_steps, write_json
+from mlm.stored_config import stored_config
+from mlm.training.workdir import saved_steps, write_json
 
 
 def main(argv: Sequence[str]) -> None:
@@ -46,17 +46,12 @@ def run(
         raise CheckpointError(
             f"--workdir {str(workdir)!r} holds no checkpoint of a run; train one with train.py"
         )
-    config = read_json(workdir / "config.json")
-    if config is None:
-        raise CheckpointError(f"{workdir / 'config.json'} cannot be read; put it back")
     if step is not None and step not in steps:
         raise CheckpointError(
             f"--workdir {workdir} has no checkpoint {step}; it has {', '.join(map(str, steps))}"
         )
     step = steps[-1] if step is None else step
-    config = from_flat(config)
-    apply_overrides(config, overrides or {})
-    check_config(workdir, flat(config))
+    config = stored_config(workdir, overrides or {})
 
     from mlm import experiment, saved
     from mlm.evaluation.report import print_evaluation, print_fills

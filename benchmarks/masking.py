@@ -1,34 +1,36 @@
 """Masked tokens per second, ours and others': `python benchmarks/masking.py [--rounds=N] [--ours]`.
 
-Prints versions, then for each shape our compile time and a table: million tokens per second with
-padding, the median of the rounds and their range, and how many times faster our exact masking is,
-the median of the ratios of the rounds. All run in one process, in turn, about a second each.
+Prints versions, then for each shape our compile times and a table: million tokens per second with
+padding, the median of the rounds and their range, how many times faster our exact masking is, and
+how many times faster than transformers' whole words; each the median of the ratios of the rounds.
+All run in one process, in turn, a second each. `--kinds=word,span` picks kinds of ours,
+`--peers=transformers` the others.
 
 `make bench-peers` installs the others; `taskset -c 0 python benchmarks/masking.py` is one core.
 What they do differs:
 
     ours              row keys from (visit, example id); then ids, positions, labels and weights;
-                      ids are on the device, and results are waited for every 16 calls
-    ours, generator   the class on a NumPy batch: checks, copies and waits for every call
+                      ids are on the device, and results are waited for every 16 calls; the kinds
+                      are explained in masking_kinds.py
     KerasHub tf.data  the same four arrays, and ceil(rate * n) tokens per row as our exact count
     KerasHub call     the same four arrays, but a coin per token: another algorithm (0.32)
     transformers      ids and labels [B, L], no positions; a coin per token
       lists           rows of Python ints of unequal length, which the collator pads
       tensors, arrays only the masking, from int64[B, L] ids and special tokens' masks
-      whole words     a coin per word, from the same and offsets; no random ids
+      whole words     a coin per word, the same words as ours, from arrays and offsets; no random
+                      ids
 """
 
 import argparse
 import gc
 import importlib.util
-import itertools
 import os
 import platform
 import re
 import statistics
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 
@@ -36,39 +38,33 @@ import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
+from benchmarks.masking_kinds import KINDS, our_contender  # noqa: E402
 from benchmarks.masking_peers import (  # noqa: E402
     CLS,
-    MASK,
     PAD,
     PEERS,
-    RATE,
     SEP,
-    UNSELECTABLE,
     VOCABULARY,
+    WHOLE_WORDS,
     Contender,
-    each,
     keras_hub_contenders,
-    layer_arguments,
     slots,
     transformers_contenders,
 )
 
-SECONDS = 1.0  # that a contender is timed in each round
-IN_FLIGHT = 16  # calls of ours between two waits for their results
 OURS = "ours, exact"
+MAKERS = {"keras-hub": keras_hub_contenders, "transformers": transformers_contenders}
 
 
 def main() -> None:
     args = parse_arguments()
-    print_versions(() if args.ours else PEERS)
+    print_versions([name for peer in args.peers for name in PEERS[peer]])
     for batch, length in args.shapes:
         ids = make_ids(batch, length)
         print(f"\n{batch} x {length}, {slots(length)} slots per row")
-        contenders = [our_contender(ids, "exact"), our_contender(ids, "stochastic")]
-        contenders.append(our_generator(ids))
-        if not args.ours:
-            contenders += keras_hub_contenders(ids) + transformers_contenders(ids)
-        rounds = [one_round(contenders, ids) for _ in range(args.rounds)]
+        contenders = [our_contender(ids, kind) for kind in args.kinds]
+        contenders += [contender for peer in args.peers for contender in MAKERS[peer](ids)]
+        rounds = [one_round(contenders, ids, args.seconds) for _ in range(args.rounds)]
         print_table(rounds)
         print_bandwidth(statistics.median(r[OURS] for r in rounds), length)
 
@@ -76,18 +72,34 @@ def main() -> None:
 def parse_arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0], allow_abbrev=False)
     parser.add_argument("--rounds", type=int, default=5, help="times that each contender is timed")
+    parser.add_argument("--seconds", type=float, default=1.0, help="of each time, at least")
     parser.add_argument("--shapes", type=parse_shapes, default="256x128,256x512,32x512")
+    parser.add_argument("--kinds", default=",".join(KINDS), help="of ours; exact is always there")
+    parser.add_argument("--peers", default=",".join(PEERS), help="libraries to compare with")
     parser.add_argument("--ours", action="store_true", help="leave the peers out")
     args = parser.parse_args()
-    missing = [name for name in PEERS if not importlib.util.find_spec(name.replace("-", "_"))]
     if args.rounds < 1:
         parser.error(f"--rounds is {args.rounds}; give 1 or more")
-    if missing and not args.ours:
+    args.kinds = chosen(parser, "--kinds", f"exact,{args.kinds}", KINDS)
+    args.peers = [] if args.ours else chosen(parser, "--peers", args.peers, PEERS)
+    packages = [name for peer in args.peers for name in PEERS[peer]]
+    missing = [name for name in packages if not importlib.util.find_spec(name.replace("-", "_"))]
+    if missing:
         sys.exit(
             f"error: {', '.join(missing)} cannot be imported; `make bench-peers` installs them in "
             ".venv-peers, --ours leaves them out"
         )
     return args
+
+
+def chosen(
+    parser: argparse.ArgumentParser, flag: str, names: str, known: Iterable[str]
+) -> list[str]:
+    """The names between commas, each once."""
+    picked = list(dict.fromkeys(names.split(",")))
+    if unknown := [name for name in picked if name not in known]:
+        parser.error(f"{flag} has {', '.join(unknown)}; choose from {','.join(known)}")
+    return picked
 
 
 def parse_shapes(text: str) -> list[tuple[int, int]]:
@@ -118,44 +130,15 @@ def make_ids(batch: int, length: int) -> np.ndarray:
     return np.where(np.arange(length) < ends[:, None], ids, PAD)
 
 
-def our_contender(ids: np.ndarray, count: str) -> Contender:
-    """Row keys and masking as one jitted function; every call is a new visit."""
-    import jax
-
-    from mlm.masking import MaskingSpec, mask_tokens, row_keys
-
-    spec = MaskingSpec(VOCABULARY, MASK, slots(ids.shape[1]), UNSELECTABLE, count=count)
-    root = jax.random.key(0, impl="threefry2x32")
-    mask = jax.jit(lambda i, e, v: mask_tokens(row_keys(root, v, e), i, spec, rate=RATE))
-    batch, visits = jax.device_put((ids, np.arange(len(ids), dtype=np.int32))), itertools.count()
-
-    def chunk() -> int:
-        jax.block_until_ready([mask(*batch, next(visits)) for _ in range(IN_FLIGHT)])
-        return IN_FLIGHT
-
-    began = time.perf_counter()
-    jax.block_until_ready(mask(*batch, next(visits)))
-    print(f"first call of ours, {count}: {time.perf_counter() - began:.2f} s, compiling included")
-    return Contender(f"ours, {count}", lambda: chunk)
-
-
-def our_generator(ids: np.ndarray) -> Contender:
-    """The class, called as KerasHub's is: NumPy in, checked, masked, NumPy out."""
-    from mlm import MaskedLMMaskGenerator
-
-    masker = MaskedLMMaskGenerator(**layer_arguments(ids), seed=0)
-    return Contender("ours, generator", lambda: each(lambda: masker(ids)))
-
-
-def one_round(contenders: Sequence[Contender], ids: np.ndarray) -> dict[str, float]:
+def one_round(contenders: Sequence[Contender], ids: np.ndarray, seconds: float) -> dict[str, float]:
     """Tokens per second of every contender, timed one after the other."""
-    return {c.name: ids.size * batches_per_second(c) for c in contenders}
+    return {c.name: ids.size * batches_per_second(c, seconds) for c in contenders}
 
 
-def batches_per_second(contender: Contender) -> float:
+def batches_per_second(contender: Contender, seconds: float) -> float:
     chunk = contender.start()
     repeat(chunk, contender.settle)
-    speed = repeat(chunk, SECONDS)
+    speed = repeat(chunk, seconds)
     del chunk  # and with it the iterator of a pipeline and its threads
     gc.collect()
     return speed
@@ -171,12 +154,20 @@ def repeat(chunk: Callable[[], int], seconds: float) -> float:
 
 
 def print_table(rounds: Sequence[dict[str, float]]) -> None:
-    print(f"{'Mtok/s':34} median      min - max      ours / it")
+    whole_words = WHOLE_WORDS in rounds[0]
+    print(f"{'Mtok/s':34} median      min - max    exact / it" + "   it / words" * whole_words)
     for name in rounds[0]:
         speeds = [r[name] / 1e6 for r in rounds]
-        ratio = statistics.median(r[OURS] / r[name] for r in rounds)
         span = f"{min(speeds):.2f} - {max(speeds):.2f}"
-        print(f"{name:34}{statistics.median(speeds):7.2f}  {span:>16}  {ratio:9.2f}")
+        line = f"{name:34}{statistics.median(speeds):7.2f}  {span:>16}{ratio(rounds, OURS, name)}"
+        print(line + ratio(rounds, name, WHOLE_WORDS) * whole_words)
+
+
+def ratio(rounds: Sequence[dict[str, float]], name: str, other: str) -> str:
+    """The median of the rounds' ratios, in a column; nothing where one of them did not run."""
+    if not {name, other} <= rounds[0].keys():
+        return ""
+    return f"{statistics.median(r[name] / r[other] for r in rounds):11.2f}"
 
 
 def print_bandwidth(speed: float, length: int) -> None:

@@ -13,7 +13,12 @@ os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"  # not to be told that there is no CUDA
 RATE = 0.15
 VOCABULARY, PAD, UNK, CLS, SEP, MASK = 30_522, 0, 100, 101, 102, 103
 UNSELECTABLE = [PAD, CLS, SEP, MASK]
-PEERS = ("keras-hub", "tensorflow", "tensorflow-text", "transformers", "torch")
+CONTINUES = np.arange(VOCABULARY) % 5 == 4  # ids that go on with a word; no special one does
+PEERS = {
+    "keras-hub": ("keras-hub", "tensorflow", "tensorflow-text"),
+    "transformers": ("transformers", "torch"),
+}
+WHOLE_WORDS = "transformers, whole words, arrays"
 
 
 class Contender(NamedTuple):
@@ -111,11 +116,10 @@ def unpadded(ids: np.ndarray) -> list[dict[str, list[int]]]:
 
 
 def make_offsets(ids: np.ndarray) -> np.ndarray:
-    """`int64[B, L, 2]`: characters of each token; every fifth one continues a word."""
-    place = np.arange(ids.shape[1])
-    starts = place * 5
-    ends = np.where(place % 5 == 4, starts + 5, starts + 4)  # no space before the next token
-    return np.broadcast_to(np.stack([starts, ends], axis=-1), (*ids.shape, 2))
+    """`int64[B, L, 2]`: characters of each token; a space stands before what begins a word."""
+    starts = np.broadcast_to(5 * np.arange(ids.shape[1]), ids.shape)
+    joined = np.pad(CONTINUES[ids][:, 1:], ((0, 0), (0, 1)))
+    return np.stack([starts, starts + np.where(joined, 5, 4)], axis=-1)
 
 
 def each(call: Callable[[], object]) -> Callable[[], int]:

@@ -46,7 +46,9 @@ def get_config() -> ConfigDict:
     # What is selected whole: 'token', 'word', 'span' (of words), 'ngram' (of words), 'pmi'
     # (collocations of the text), 'external' (bitmaps of your own) or 'module:function'.
     config.masking.unit = "token"
-    config.masking.fit = "skip"  # a unit that the row's budget cannot hold; 'truncate' cuts it
+    # A unit that the row's budget cannot hold: 'skip' it and go on with shorter ones, 'truncate'
+    # it, or 'auto': cut spans and n-grams, whose lengths are drawn, and skip the others.
+    config.masking.fit = "auto"
     config.masking.span_p = 0.2  # of the geometric law of a span's length (SpanBERT)
     config.masking.span_longest = 10  # words
     config.masking.ngram = (1, 3)  # words: the shortest and the longest; evenly in between
@@ -118,7 +120,7 @@ def get_config() -> ConfigDict:
     config.checkpoint = ConfigDict()
     config.checkpoint.every_steps = 1000  # also at the end, and on SIGTERM or Ctrl-C
     config.checkpoint.keep_last = 2  # newest checkpoints that stay
-    config.checkpoint.keep_best = 1  # and those with the least loss at 15 %, where evaluated
+    config.checkpoint.keep_best = 1  # and those with the least loss on the first of eval.masks
 
     config.eval = ConfigDict()
     config.eval.every_steps = 1000  # also at the end

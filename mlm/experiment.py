@@ -140,9 +140,7 @@ def _make_run(
     schedule = make_schedule(optimizer, total_steps=total)
     tx = make_optimizer(optimizer, schedule)
 
-    # Three keys from one seed; masks and dropout fold the example and the step into theirs.
-    root = jax.random.key(config.seed, impl="threefry2x32")
-    init_key, mask_key, dropout_key = (jax.random.fold_in(root, i) for i in range(3))
+    init_key, mask_key, dropout_key = run_keys(config.seed)
     adapt = adaptive(config, text.tokenizer.vocabulary_size)
     init_state = make_init_state(
         weights.init,
@@ -161,8 +159,8 @@ def _make_run(
         mesh=mesh,
         accumulation=config.train.accumulation,
         frozen=weights.frozen,
-        adapt=adapt,
         loss=make_loss(config.train.loss, text.tokenizer.vocabulary_size),
+        adapt=adapt,
     )
     return Run(
         init_state=lambda: init_state(init_key),
@@ -186,6 +184,20 @@ def _make_run(
         tensorboard=config.log.tensorboard,
         config=flat(config),
     )
+
+
+class RunKeys(NamedTuple):
+    """Three keys from one seed; masks and dropout fold the example and the step into theirs."""
+
+    init: jax.Array
+    masks: jax.Array
+    dropout: jax.Array
+
+
+def run_keys(seed: int) -> RunKeys:
+    """The keys of a run: nothing else is random in it but the order of its rows."""
+    root = jax.random.key(seed, impl="threefry2x32")
+    return RunKeys(*(jax.random.fold_in(root, i) for i in range(3)))
 
 
 def check_devices(config: ConfigDict) -> None:
@@ -225,7 +237,7 @@ def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) ->
     return make_evaluate(
         apply,
         make_evaluation_masks(config, text.tokenizer),
-        lambda: _eval_rows(rows, size, batch_size, special.pad),
+        lambda: eval_rows(rows, size, batch_size, special.pad),
         mask_token_id=special.mask,
         unigram_log_probs=unigram_log_probs(token_counts(text.train)),
         put=lambda batch: jax.device_put(batch, by_row(mesh)),
@@ -233,7 +245,7 @@ def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) ->
     )
 
 
-def _eval_rows(rows: Rows, size: int, batch_size: int, pad: int) -> Iterator[EvalRows]:
+def eval_rows(rows: Rows, size: int, batch_size: int, pad: int) -> Iterator[EvalRows]:
     """Rows 0 to size - 1 in batches; the last one is filled up with rows of padding."""
     for start in range(0, size, batch_size):
         indices = np.arange(start, min(start + batch_size, size))

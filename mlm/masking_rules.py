@@ -33,7 +33,7 @@ def _names(config: ConfigDict) -> Iterable[str]:
         value = str(masking[field])
         is_table = field == "weights" and value.endswith(".npy")
         if value not in known and not is_table and not _is_own(value):
-            yield f"masking.{field} is {value!r}; {_choose(value, known)}, {other}"
+            yield f"masking.{field} is {value!r}; {choose(value, known)}, {other}"
 
 
 def _units(config: ConfigDict) -> Iterable[str]:
@@ -218,7 +218,7 @@ def _evaluation(config: ConfigDict) -> Iterable[str]:
                 "such as 'word@0.3'"
             )
         elif unit not in known:
-            yield f"eval.masks has {entry!r} of unknown unit {unit!r}; {_choose(unit, known)}"
+            yield f"eval.masks has {entry!r} of unknown unit {unit!r}; {choose(unit, known)}"
         elif name in seen:
             yield f"eval.masks has {name} twice; give it once"
         seen.add(name)
@@ -236,7 +236,8 @@ def _is_own(name: object) -> bool:
     return bool(FUNCTION.fullmatch(str(name)))
 
 
-def _choose(value: str, known: Sequence[str]) -> str:
+def choose(value: str, known: Sequence[str]) -> str:
+    """The way out of an unknown name: the closest one, and all there are."""
     close = difflib.get_close_matches(value, known, n=1)
     hint = f"did you mean {close[0]!r}? " if close else ""
     return f"{hint}choose one of {', '.join(known)}"

@@ -169,7 +169,7 @@ def training_strategy(config: ConfigDict, text: PreparedText, rates: Rates) -> S
         random_token_rate=masking.random_token_rate,
         count=masking.count,
         random_ids="vocabulary" if masking.random_ids == "vocabulary" else "selectable",
-        fit=masking.fit,
+        fit=_fit(masking.unit) if masking.fit == "auto" else masking.fit,
         fate=_fate(masking.unit),
         corruption_length=None if rates.predicted is None else max(slots, corrupted),
     )
@@ -188,8 +188,8 @@ def make_evaluation_masks(
 ) -> Mapping[str, tuple[EvaluationMask, float]]:
     """`{"token@0.15": (mask(batch, rate), 0.15), ...}`: masks that no training setting changes.
 
-    All select evenly, whole units, rate * n tokens on average, and show 80/10/10; all rates of a
-    unit share one function. Only what a unit is follows the config.
+    All select evenly, rate * n tokens on average, with 'auto' fit, and show 80/10/10; all rates of
+    a unit share one function. Only what a unit is follows the config.
     """
     kinds = evaluation_masks(config)
     root = jax.random.key(config.eval.seed, impl="threefry2x32")
@@ -209,6 +209,7 @@ def _evaluation_mask(config, unit: str, largest: float, tokenizer: Tokenizer, ro
         mask_selection_length=required_slots(largest, config.eval.length, "stochastic"),
         unselectable_token_ids=_unselectable(tokenizer, select_unknown=True),
         count="stochastic",
+        fit=_fit(own),
         fate=_fate(own),
     )
     strategy = Strategy(spec, make_starts(config, own, tokenizer))
@@ -217,6 +218,11 @@ def _evaluation_mask(config, unit: str, largest: float, tokenizer: Tokenizer, ro
 
 def _mask_at(batch: Batch, rate: jax.Array, *, strategy: Strategy, root: jax.Array):
     return mask_batch(batch, strategy, root=root, rate=rate)
+
+
+def _fit(unit: str) -> str:
+    """Whether units that do not fit are cut: skipping them would make spans shorter than drawn."""
+    return "truncate" if unit in ("span", "ngram") else "skip"
 
 
 def _fate(unit: str) -> str:

@@ -46,7 +46,7 @@ CHOICES = {
     "data.rows": ("packed", "blocks", "document"),
     "data.curriculum": ("none", "length", "rarity"),
     "masking.count": ("stochastic", "exact", "bernoulli"),
-    "masking.fit": ("skip", "truncate"),
+    "masking.fit": ("auto", "skip", "truncate"),
     "masking.random_ids": ("selectable", "vocabulary", "unigram"),
     "model.dtype": ("float32", "bfloat16"),
     "optimizer.schedule": ("linear", "cosine", "constant"),

@@ -18,6 +18,7 @@ from mlm.start import Start
 from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.checkpoint import checkpoints_in
 from mlm.training.sharding import make_mesh, replicated
+from mlm.training.step import TrainState
 from mlm.training.workdir import read_json, saved_steps, write_json
 
 WAY_OUT = "; put the file back, or choose another --workdir"
@@ -65,19 +66,27 @@ def keep_text(workdir: Path, text: PreparedText, rows: Rows) -> None:
     Raises:
       CheckpointError: the run began with another tokenizer or another text.
     """
-    facts = {
+    if saved_steps(workdir / "checkpoints"):
+        check_text(workdir, text, rows)
+        return
+    text.tokenizer.save(workdir / "tokenizer.json")
+    write_json(workdir / "text.json", _text_facts(text, rows))
+
+
+def _text_facts(text: PreparedText, rows: Rows) -> dict[str, object]:
+    return {
         "text": text.train.fingerprint,
         "order": ORDER_VERSION,
         "rows": rows.source_bounds.tolist(),
         "source": text.train.meta["source"],
     }
-    stored = read_json(workdir / "text.json")
-    if not saved_steps(workdir / "checkpoints"):
-        text.tokenizer.save(workdir / "tokenizer.json")
-        write_json(workdir / "text.json", facts)
-        return
+
+
+def check_text(workdir: Path, text: PreparedText, rows: Rows) -> None:
+    """Raises CheckpointError unless text and tokenizer are those that the run began with."""
+    stored, facts = read_json(workdir / "text.json"), _text_facts(text, rows)
     if stored is None:
-        raise CheckpointError(f"{workdir} holds checkpoints but no readable text.json{WAY_OUT}")
+        raise CheckpointError(f"{workdir} holds a run but no readable text.json{WAY_OUT}")
     stored["tokenizer"] = saved_tokenizer(workdir).hash
     stored.setdefault("rows", facts["rows"])  # a run from before sources had shares
     for name, now in (
@@ -116,6 +125,13 @@ def restore_params(params: dict, workdir: Path, step: int) -> dict:
     """
     with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
         return checkpoints.restore_params(step, _everywhere(params))
+
+
+def restore_state(init_state: Callable[[], TrainState], workdir: Path, step: int) -> TrainState:
+    """All of a saved step, with the shapes of `init_state()`; raises as `restore_params` does."""
+    like = _everywhere(jax.eval_shape(init_state))
+    with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
+        return checkpoints.restore(step, like)[0]
 
 
 def restore_mask_table(table: Any, workdir: Path, step: int) -> Any:

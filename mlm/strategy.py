@@ -6,7 +6,7 @@
 """
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -30,8 +30,7 @@ from mlm.training.step import Batch, MaskCounts
 
 ADAPTIVE = ("accuracy", "loss")  # weights that follow the model
 BITMAPS = ("pmi", "external")  # units that stand beside the tokens of a batch
-TRIED_ROWS = 2  # of the batch that a function of the user's is tried on
-OWN_RESULTS = {"unit": "bool[B, L]", "weights": "float32[V] or float32[B, L]"}
+TRIED_ROWS = 3  # of the batch that a function of the user is tried on
 # starts(keys, token_ids, selectable, batch) -> bool[B, L], or None where each token is a unit
 Starts = Callable[..., jax.Array | None]
 # weights(keys, token_ids, table) -> float32[V], float32[B, L], or None where all weigh the same
@@ -80,10 +79,7 @@ def mask_batch(
       table: what adaptive weights are made from.
       rates: the split and the prediction rate of `mask_tokens`.
     """
-    ids, visits = batch["token_ids"], batch["visits"]
-    keys = row_keys(
-        root, visits % strategy.patterns if strategy.patterns else visits, batch["example_ids"]
-    )
+    ids, keys = batch["token_ids"], mask_keys(batch, strategy, root=root)
     if lowest is not None:
         rate = row_rates(keys, jnp.float32(lowest), rate)
     selectable = selectable_positions(ids, strategy.spec)
@@ -110,11 +106,19 @@ def mask_batch(
     return {**rows, **masked}, counts
 
 
+def mask_keys(batch: Batch, strategy: Strategy, *, root: jax.Array) -> jax.Array:
+    """`key[B]` of the batch's masks: a visit's own, or those of its pattern."""
+    visits = batch["visits"]
+    if strategy.patterns:
+        visits = visits % strategy.patterns
+    return row_keys(root, visits, batch["example_ids"])
+
+
 def make_starts(config: ConfigDict, unit: str, tokenizer: Tokenizer) -> Starts:
     """Where units of this kind begin.
 
     Raises:
-      ConfigError: a function of the user's cannot be used.
+      ConfigError: a function of the user cannot be used.
       DataError: the tokenizer does not tell the words that these units are made of.
     """
     if unit == "token":
@@ -122,8 +126,8 @@ def make_starts(config: ConfigDict, unit: str, tokenizer: Tokenizer) -> Starts:
     if unit in BITMAPS:
         return lambda keys, ids, selectable, batch: batch["unit_starts"]
     if ":" in unit:
-        function = _own_function(config, "unit", tokenizer)
-        return lambda keys, ids, selectable, batch: function(keys, ids)
+        own = _own_function(config, "unit", tokenizer, wanted=(jnp.bool_, "bool[B, L]"))
+        return lambda keys, ids, selectable, batch: own(keys, ids)
     m, table = config.masking, continuations(tokenizer)
     if unit == "word":
         return lambda keys, ids, selectable, batch: word_starts(ids, table)
@@ -138,15 +142,20 @@ def make_starts(config: ConfigDict, unit: str, tokenizer: Tokenizer) -> Starts:
 
 
 def make_weights(config: ConfigDict, text: PreparedText, spec: MaskingSpec) -> Weights:
-    """The weights of `masking.weights`; raises ConfigError for what cannot be used."""
+    """The weights of `masking.weights`.
+
+    Raises:
+      ConfigError: a file or a function of the user cannot be used.
+    """
     kind = config.masking.weights
     if kind == "uniform":
         return lambda keys, ids, table: None
     if kind in ADAPTIVE:
         return lambda keys, ids, table: table_weights(table, kind)
     if ":" in kind:
-        function = _own_function(config, "weights", text.tokenizer)
-        return lambda keys, ids, table: function(keys, ids)
+        wanted = jnp.floating, "float32[B, L] or float32[V]"
+        own = _own_function(config, "weights", text.tokenizer, wanted=wanted, per_id=True)
+        return lambda keys, ids, table: own(keys, ids)
     if kind == "frequency":
         fixed = frequency_weights(token_counts(text.train), config.masking.weights_alpha)
     else:
@@ -171,43 +180,62 @@ def make_random_cdf(config: ConfigDict, text: PreparedText, spec: MaskingSpec) -
     return random_id_cdf(counts, spec.replacement_ids, config.masking.random_ids_alpha)
 
 
-def _own_function(config: ConfigDict, field: str, tokenizer: Tokenizer) -> Callable:
-    """`function(keys, token_ids)` of the user's, tried by shapes before anything is compiled.
+def _own_function(
+    config: ConfigDict,
+    field: str,
+    tokenizer: Tokenizer,
+    *,
+    wanted: tuple[type, str],
+    per_id: bool = False,
+) -> Callable[[jax.Array, jax.Array], jax.Array]:
+    """`call(keys, token_ids)` of the function that `masking.FIELD` names.
 
-    It is told where words begin: everywhere, if the tokenizer does not tell words.
+    What it gives is checked by shapes alone, for rows of training and of evaluation, before
+    anything is compiled. It is told that each token is a word if the tokenizer does not tell words.
+
+    Args:
+      wanted: the dtype of what it must give, and that in words.
+      per_id: whether `[V]` will do as well as `[B, L]`.
 
     Raises:
-      ConfigError: it fails, or what it returns is nothing that `mask_tokens` takes.
+      ConfigError: there is no such function, it fails, or gives something else.
     """
-    name, size = config.masking[field], tokenizer.vocabulary_size
+    name = config.masking[field]
     function = load_function(f"masking.{field}", name)
     try:
         table = continuations(tokenizer)
-    except DataError:
-        table = np.zeros(size, bool)
-    call = lambda keys, ids: function(_own_keys(keys), ids, word_starts(ids, table))  # noqa: E731
-    for length in (config.data.length, config.eval.length):
-        shapes = [(TRIED_ROWS, length)] + [(size,)] * (field == "weights")
-        _try_out(f"masking.{field} {name}", call, shapes, OWN_RESULTS[field])
+    except DataError:  # that names functions as the way out
+        table = np.zeros(tokenizer.vocabulary_size, bool)
+
+    def call(keys: jax.Array, ids: jax.Array) -> jax.Array:
+        return function(_own_keys(keys), ids, word_starts(ids, table))
+
+    for length in sorted({config.data.length, config.eval.length}):
+        shapes = [(TRIED_ROWS, length), *([(tokenizer.vocabulary_size,)] if per_id else [])]
+        try:
+            _check_result(jax.eval_shape(call, *_tried_on(length)), wanted[0], shapes, length)
+        except Exception as error:  # whatever a function of the user's does
+            raise ConfigError(
+                f"masking.{field} is {name!r}: {reason(error)}; give a function (keys key[B], "
+                f"token_ids int32[B, L], words bool[B, L]) -> {wanted[1]}"
+            ) from error
     return call
 
 
-def _try_out(name: str, call: Callable, shapes: Sequence[tuple[int, ...]], wanted: str) -> None:
-    """Raises ConfigError unless the function gives one of the shapes, the first [B, L]."""
-    key = jax.random.key(0, impl="threefry2x32")
-    keys, ids = jax.random.split(key, TRIED_ROWS), jax.ShapeDtypeStruct(shapes[0], jnp.int32)
-    try:
-        found = jax.eval_shape(call, keys, ids)
-        kind = jnp.bool_ if wanted.startswith("bool") else jnp.floating
-        if not isinstance(found, jax.ShapeDtypeStruct):
-            raise TypeError(f"it returns {type(found).__name__}")
-        if found.shape not in shapes or not jnp.issubdtype(found.dtype, kind):
-            raise TypeError(f"it returns {found.dtype}{list(found.shape)} for ids {ids.shape}")
-    except Exception as error:  # of code that is not ours
-        raise ConfigError(
-            f"{name} failed: {reason(error)}; give a function (keys key[B], token_ids int32[B, L], "
-            f"words bool[B, L]) -> {wanted}"
-        ) from error
+def _tried_on(length: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
+    """Keys and ids of a batch, as shapes."""
+    keys = jax.random.split(jax.random.key(0, impl="threefry2x32"), TRIED_ROWS)
+    ids = jax.ShapeDtypeStruct((TRIED_ROWS, length), jnp.int32)
+    return jax.ShapeDtypeStruct(keys.shape, keys.dtype), ids
+
+
+def _check_result(found: Any, dtype: type, shapes: list[tuple[int, ...]], length: int) -> None:
+    """Raises ValueError unless what a function gave is an array of this kind."""
+    is_array = isinstance(found, jax.ShapeDtypeStruct)
+    if is_array and jnp.issubdtype(found.dtype, dtype) and found.shape in shapes:
+        return
+    kind = f"{found.dtype}{list(found.shape)}" if is_array else type(found).__name__
+    raise ValueError(f"it gives {kind} for token_ids int32{[TRIED_ROWS, length]}")
 
 
 def _own_keys(keys: jax.Array) -> jax.Array:

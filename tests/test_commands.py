@@ -167,7 +167,9 @@ def test_actions(refused, capsys):
     with pytest.raises(SystemExit):
         main(["tokenizer", "--help"])
     assert "{train,show,compare}" in capsys.readouterr().out
-    with pytest.raises(ConfigError, match="tokenizer .train, show or compare"):
+    with pytest.raises(
+        ConfigError, match="no command 'tokeniser'; choose one of prepare, store, tokenizer"
+    ):
         main(["tokeniser"])
 
 

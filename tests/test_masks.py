@@ -81,8 +81,8 @@ def masked(made, step=0, **changed):
     [
         ({"rate": 0.4}, 0.4, 0.4),
         ({"rate": 0.4, "unit": "word"}, 0.4, 0.4),
-        ({"rate": 0.4, "unit": "span", "fit": "truncate"}, 0.4, 0.4),
-        ({"rate": 0.4, "unit": "ngram", "ngram": (2, 2), "fit": "truncate"}, 0.4, 0.4),
+        ({"rate": 0.4, "unit": "span"}, 0.4, 0.4),
+        ({"rate": 0.4, "unit": "ngram", "ngram": (2, 2)}, 0.4, 0.4),
         ({"rate": 0.4, "unit": "pmi", "fit": "truncate"}, 0.4, 0.4),
         ({"rate": 0.4, "unit": "word", "count": "bernoulli"}, 0.4, 0.4),
         ({"rate": 0.4, "unit": "own_strategies:pairs"}, 0.4, 0.4),

@@ -104,6 +104,20 @@ def make_evaluate(
     return evaluate
 
 
+def mask_hashes(
+    masks: Mapping[str, tuple[Mask, float]], rows: Iterator[EvalRows]
+) -> dict[str, str]:
+    """The hash of each kind of masks, as `evaluate` reports it, without a model."""
+    functions = {mask: jax.jit(mask) for mask, _ in masks.values()}
+    hashes = {name: hashlib.sha256() for name in masks}
+    for batch, documents, offsets in rows:
+        for name, (mask, rate) in masks.items():
+            masked, _ = jax.device_get(functions[mask](batch, jnp.float32(rate)))
+            chosen = (masked[n] for n in ("mask_positions", "mask_ids", "mask_weights"))
+            hashes[name].update(masked_places(documents, offsets, *chosen))
+    return {name: total.hexdigest() for name, total in hashes.items()}
+
+
 class _Totals:
     """What the batches of one kind of mask add up to."""
 

@@ -1,0 +1,27 @@
+"""Tiny configs whose masks are looked at."""
+
+import jax
+import pytest
+
+from mlm.config import apply_overrides, load_config
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_compiles():
+    """Slow code, which compiles sooner; masks do not depend on it."""
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
+@pytest.fixture
+def config_of(tiny):
+    """`config_of(**masking)`: a tiny config with these fields of `masking`."""
+
+    def make(**masking):
+        config = load_config("configs/default.py")
+        fields = {f"masking.{name}": value for name, value in masking.items()}
+        apply_overrides(config, tiny | fields)
+        return config
+
+    return make
