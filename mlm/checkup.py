@@ -71,7 +71,7 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
         return
     yield kept.check_call(
         "text and tokenizer of the run",
-        lambda: saved.check_text(workdir, exp.text, exp.rows),
+        lambda: saved.check_text(workdir, exp.text, exp.rows, weights=config.masking.weights),
         f"text {exp.text.train.fingerprint[:12]}, tokenizer {exp.tokenizer.hash[:12]}, as kept",
     )
     yield from _text(config, exp, say)

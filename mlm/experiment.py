@@ -116,8 +116,8 @@ def build(
     frozen = frozen_paths(params, config.train.freeze)
     weights = _Weights(network.init, start.params, frozen)
     run = _make_run(config, text, rows, weights, apply, evaluate, mesh)
-    keep = functools.partial(saved.keep_origin, start=start, text=text, rows=rows)
-    run = dataclasses.replace(run, keep=keep)
+    origin = {"start": start, "text": text, "rows": rows, "weights": config.masking.weights}
+    run = dataclasses.replace(run, keep=functools.partial(saved.keep_origin, **origin))
     return Experiment(start, text, rows, held_out, model, params, apply, fill, frozen, mesh, run)
 
 

@@ -77,7 +77,7 @@ def replay(
     start = saved.kept_start(config, workdir)
     text = prepare_text(config, tokenizer=start and start.tokenizer, say=say)
     rows = training_rows(config, text, say=say)
-    saved.check_text(workdir, text, rows)
+    saved.check_text(workdir, text, rows, weights=config.masking.weights)
     size = config.train.batch_size
     total = duration(config.train, "total", epoch=len(rows), batch_size=size)
     if not 1 <= step <= total:

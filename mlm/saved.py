@@ -10,6 +10,7 @@ from ml_collections import ConfigDict
 from mlm import models
 from mlm.config import model_fields
 from mlm.data import ORDER_VERSION, Rows
+from mlm.data.store import sha256
 from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.fill_mask import make_fill_mask
 from mlm.network import make_network
@@ -24,14 +25,19 @@ from mlm.training.workdir import read_json, saved_steps, write_json
 WAY_OUT = "; put the file back, or choose another --workdir"
 
 
-def keep_origin(workdir: Path, *, start: Start, text: PreparedText, rows: Rows) -> None:
+def keep_origin(
+    workdir: Path, *, start: Start, text: PreparedText, rows: Rows, weights: str = ""
+) -> None:
     """Stores with the run what it is made from, or compares it with what is stored.
 
+    Args:
+      weights: `masking.weights`, of which a file counts by its content.
+
     Raises:
-      CheckpointError: the run began with another tokenizer or another text.
+      CheckpointError: the run began with another tokenizer, text, units or weights.
     """
     keep_start(workdir, start)
-    keep_text(workdir, text, rows)
+    keep_text(workdir, text, rows, weights=weights)
 
 
 def keep_start(workdir: Path, start: Start) -> None:
@@ -60,46 +66,56 @@ def evaluation_result(config: ConfigDict, workdir: Path, step: int, masks: dict)
     return {"step": step, **({"before": before["masks"]} if before else {}), "masks": masks}
 
 
-def keep_text(workdir: Path, text: PreparedText, rows: Rows) -> None:
+def keep_text(workdir: Path, text: PreparedText, rows: Rows, *, weights: str = "") -> None:
     """Stores the tokenizer and where the text is from with the run: tokenizer.json, text.json.
 
     Raises:
-      CheckpointError: the run began with another tokenizer or another text.
+      CheckpointError: the run began with another tokenizer, text, units or weights.
     """
     if saved_steps(workdir / "checkpoints"):
-        check_text(workdir, text, rows)
+        check_text(workdir, text, rows, weights=weights)
         return
     text.tokenizer.save(workdir / "tokenizer.json")
-    write_json(workdir / "text.json", _text_facts(text, rows))
+    write_json(workdir / "text.json", _text_facts(text, rows, weights))
 
 
-def _text_facts(text: PreparedText, rows: Rows) -> dict[str, object]:
+def _text_facts(text: PreparedText, rows: Rows, weights: str) -> dict[str, object]:
     return {
         "text": text.train.fingerprint,
         "order": ORDER_VERSION,
         "rows": rows.source_bounds.tolist(),
+        "units": rows.units.meta["units_sha256"] if rows.units else "",
+        "weights": _digest(Path(weights)) if weights.endswith(".npy") else "",
         "source": text.train.meta["source"],
     }
 
 
-def check_text(workdir: Path, text: PreparedText, rows: Rows) -> None:
-    """Raises CheckpointError unless text and tokenizer are those that the run began with."""
-    stored, facts = read_json(workdir / "text.json"), _text_facts(text, rows)
+def _digest(file: Path) -> str:
+    try:
+        return sha256(file)
+    except OSError as error:
+        return f"missing ({error.strerror})"
+
+
+def check_text(workdir: Path, text: PreparedText, rows: Rows, *, weights: str = "") -> None:
+    """Raises CheckpointError unless text, tokenizer and what masks follow are those of the run.
+
+    Bitmaps of units and a file of `masking.weights` stand in the config by their place alone.
+    """
+    stored, facts = read_json(workdir / "text.json"), _text_facts(text, rows, weights)
     if stored is None:
         raise CheckpointError(f"{workdir} holds a run but no readable text.json{WAY_OUT}")
     stored["tokenizer"] = saved_tokenizer(workdir).hash
-    stored.setdefault("rows", facts["rows"])  # a run from before sources had shares
-    for name, now in (
-        ("tokenizer", text.tokenizer.hash),
-        ("text", facts["text"]),
-        ("order", ORDER_VERSION),
-        ("rows", facts["rows"]),
-    ):
-        if stored.get(name) != now:
+    for name in ("rows", "units", "weights"):  # a run from before they were kept
+        stored.setdefault(name, facts[name])
+    facts["tokenizer"] = text.tokenizer.hash
+    for name in ("tokenizer", "text", "order", "rows", "units", "weights"):
+        then, now = stored.get(name), facts[name]
+        if then != now:
+            back = f"masking.{name}" if name in ("units", "weights") else "the text and tokenizer"
             raise CheckpointError(
-                f"the run in {workdir} began with {name} {str(stored.get(name))[:12]}, it is "
-                f"{str(now)[:12]} now; give the text and tokenizer back, or choose another "
-                "--workdir"
+                f"the run in {workdir} began with {name} {str(then)[:12]}, it is {str(now)[:12]} "
+                f"now; give {back} back, or choose another --workdir"
             )
 
 
