@@ -165,7 +165,9 @@ def make_train_step(
             jax.tree.map(keep, opt_state, state.opt_state),
             table if adapt is None else keep(update_table(adapt, table, by_id), table),
         )
-        tokens = jnp.sum(batch["padding_mask"], dtype=jnp.float32)
+        # An integer as the counts are, so that XLA adds them up over devices at once: two sums at
+        # the same time have made eight virtual devices on two cores wait for each other.
+        tokens = jnp.sum(batch["padding_mask"], dtype=jnp.int32).astype(jnp.float32)
         rate = jnp.asarray(schedule(state.step), jnp.float32)
         return new_state, StepMetrics(sums, counts, tokens, grad_norm, rate, finite)
 
