@@ -165,6 +165,9 @@ def _relations(config: ConfigDict) -> Iterable[str]:
             f"train.batch_size {c.train.batch_size} is not divisible by train.accumulation "
             f"{c.train.accumulation}; change one of them"
         )
+    for name, value in (("model.custom", c.model.custom), ("train.loss", c.train.loss)):
+        if value and ":" not in str(value):
+            yield f"{name} is {value!r}; write module:function, such as mine:make"
     if c.data.vocabulary_size < 16:
         yield f"data.vocabulary_size is {c.data.vocabulary_size}; it must be 16 or more"
     for text in c.eval.fill:

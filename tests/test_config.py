@@ -105,6 +105,8 @@ def test_a_misspelt_field_in_a_config_file_is_found(config):
         ({"data.rows": "pack"}, "data.rows is 'pack'; choose one of packed, blocks, document"),
         ({"train.batch_size": 0}, "train.batch_size is 0; it must be above 0"),
         ({"train.batch_size": 10, "train.accumulation": 4}, "10 is not divisible by .*4"),
+        ({"train.loss": "focal"}, "train.loss is 'focal'; write module:function"),
+        ({"model.custom": "mine"}, "model.custom is 'mine'; write module:function"),
         ({"seed": -1}, "seed is -1; it must be from 0 to"),
         ({"seed": 2**32}, "seed is 4294967296; it must be from 0 to"),
         ({"data.heldout_fraction": 0.0}, "data.heldout_fraction is 0.0; it must be"),
