@@ -41,7 +41,6 @@ DRAW = PYTHONPATH=. JAX_PLATFORMS=cpu $(BIN)/python docs/masks.py
 QUICKSTART = --config=configs/quickstart.py
 picture-masks: $(VENV)/.ready
 	$(DRAW) docs/inspect.svg $(QUICKSTART)
-	$(DRAW) docs/masking/units.svg $(QUICKSTART) --config.masking.rate=0.15 --sentences=2
 	$(DRAW) docs/masking/weights.svg $(QUICKSTART) --config.masking.rate=0.15 \
 	  --config.masking.weights=frequency --masks=token --sentences=2
 	$(DRAW) docs/masking/rates.svg $(QUICKSTART) --config.masking.rate=0.15 --masks=token@0.4,token@0.8 --sentences=2
