@@ -12,7 +12,7 @@ help:
 	@echo "make lint     check format and style"
 	@echo "make setup    make $(VENV) from requirements.txt, nothing else"
 	@echo "make picture  draw docs/quickstart.svg from runs/quickstart"
-	@echo "make picture-masks  draw docs/inspect.svg, what inspect prints for configs/quickstart.py"
+	@echo "make picture-masks  draw docs/inspect.svg and those of docs/masking, what inspect prints"
 	@echo "make bench-peers  make $(PEERS) with what benchmarks/masking.py compares with, 8 GB"
 	@echo "make test-peers   run tests/peers against transformers and KerasHub themselves, in $(PEERS)"
 	@echo "make clean    remove $(VENV), $(PEERS) and caches; runs/ stays"
@@ -37,8 +37,15 @@ format: $(VENV)/.ready-dev
 picture: $(VENV)/.ready-dev
 	PYTHONPATH=. $(BIN)/python docs/quickstart.py runs/quickstart docs/quickstart.svg
 
+DRAW = PYTHONPATH=. JAX_PLATFORMS=cpu $(BIN)/python docs/masks.py
+QUICKSTART = --config=configs/quickstart.py
 picture-masks: $(VENV)/.ready
-	PYTHONPATH=. JAX_PLATFORMS=cpu $(BIN)/python docs/masks.py configs/quickstart.py docs/inspect.svg
+	$(DRAW) docs/inspect.svg $(QUICKSTART)
+	$(DRAW) docs/masking/weights.svg $(QUICKSTART) --config.masking.rate=0.15 \
+	  --config.masking.weights=frequency --masks=token --sentences=2
+	$(DRAW) docs/masking/rates.svg $(QUICKSTART) --config.masking.rate=0.15 --masks=token@0.4,token@0.8 --sentences=2
+	$(DRAW) docs/masking/corruption.svg $(QUICKSTART) --config.masking.mask_token_rate=1.0 \
+	  --config.masking.random_token_rate=0.0 --masks=token --sentences=2
 
 bench-peers: $(PEERS)/.ready
 	@echo "now run: $(PEERS)/bin/python benchmarks/masking.py"
