@@ -222,6 +222,11 @@ def _evaluation(config: ConfigDict) -> Iterable[str]:
         elif name in seen:
             yield f"eval.masks has {name} twice; give it once"
         seen.add(name)
+    if {"pmi", "external"} <= {name.partition("@")[0] for name in seen}:
+        yield (
+            f"eval.masks {tuple(config.eval.masks)} has both 'pmi' and 'external', and a row holds "
+            "the units of one; leave one of them out"
+        )
 
 
 def _smallest_rate(config: ConfigDict) -> float:

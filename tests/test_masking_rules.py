@@ -153,6 +153,12 @@ def test_a_kind_of_mask_that_cannot_be_is_named(masks, words):
     assert words in problem
 
 
+def test_a_row_holds_the_units_of_one_bitmap():
+    fields = {"eval.masks": ("pmi@0.15", "token@0.15", "external@0.3"), "masking.units": "folder"}
+    [problem] = problems(**fields)
+    assert "has both 'pmi' and 'external'" in problem
+
+
 def test_all_kinds_of_masks_are_evaluated_in_their_order():
     masks = ("word@0.3", "token@.15", "own@0.4", "external@1")
     config = make({"unit": "mine:starts", "units": "folder"}, **{"eval.masks": masks})
