@@ -169,13 +169,13 @@ def test_replacements_follow_a_cumulative_law():
     spec = make_spec(mask_token_rate=0.0, random_token_rate=1.0)
     law = np.zeros(len(spec.replacement_ids))
     law[[0, 3, 60, -1]] = 0.5, 0.3, 0.15, 0.05
-    cdf = np.minimum(np.round(np.cumsum(law) * 2**32), 2**32 - 1).astype(np.uint32)
+    cdf = np.round((np.cumsum(law) - law) * 2**32).astype(np.uint32)  # where each share begins
     shown = mask("token", IDS, 1.0, spec=spec, random_cdf=cdf).token_ids[selectable(IDS)]
     ids, counts = np.unique(shown, return_counts=True)
     assert ids.tolist() == spec.replacement_ids[[0, 3, 60, -1]].tolist()
     assert_fits(counts, [0.5, 0.3, 0.15, 0.05])
-    even = np.arange(1, len(law) + 1) / len(law)
-    cdf = np.minimum(np.round(even * 2**32), 2**32 - 1).astype(np.uint32)
+    even = np.arange(len(law)) / len(law)
+    cdf = np.round(even * 2**32).astype(np.uint32)
     shown = mask("token", IDS, 1.0, spec=spec, random_cdf=cdf).token_ids[selectable(IDS)]
     assert_fits(np.bincount(shown, minlength=V)[spec.replacement_ids], even * 0 + 1)
 
@@ -183,7 +183,7 @@ def test_replacements_follow_a_cumulative_law():
 def test_one_replacement_id_needs_no_law():
     spec = MaskingSpec(6, MASK, 4, (0, 1, 2, 3), 0.0, 1.0)
     keys = row_keys(ROOT, 0, jnp.arange(2))
-    cdf = np.array([2**32 - 1], np.uint32)
+    cdf = np.zeros(1, np.uint32)
     masked = mask_tokens(keys, np.full((2, 4), 5, np.int32), spec, rate=1.0, random_cdf=cdf)
     assert (np.asarray(masked.token_ids) == 5).all()
 
