@@ -91,7 +91,12 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
     yield record.check_plateau(lines, total_steps=exp.run.total_steps)
     yield record.check_possible(lines, own_loss=bool(config.train.loss))
     yield from _checkpoints(exp, workdir)
-    result = read_json(workdir / "eval.json") or {}
+    result = read_json(file := workdir / "eval.json")
+    if result is None and file.exists():
+        words = "eval.json cannot be read; python eval.py --workdir writes it again"
+        yield Finding("bad", "evaluation masks", words)
+        return
+    result = result or {}
     yield kept.check_hashes(result.get("masks"), _hashes(config, exp), file="eval.json")
 
 

@@ -188,6 +188,11 @@ def _slots(config: ConfigDict) -> Iterable[str]:
         rate is None or is_number(rate) and 0 <= rate <= 1 for rate in rates
     ):
         return
+    if slots > length:
+        yield (
+            f"masking.mask_selection_length {slots} is above data.length {length}, and no row has "
+            "so many tokens to mask; lower it or leave it None"
+        )
     rate = largest_rate(config)
     name = "rate" if rate == rates[0] else "final_rate"
     yield from too_few_slots(config, rate, name=f"masking.{name}")
@@ -202,7 +207,7 @@ def too_few_slots(config: ConfigDict, rate: float, *, name: str) -> Iterable[str
     if masking.mask_selection_length is not None and masking.mask_selection_length < needed:
         yield (
             f"masking.mask_selection_length {masking.mask_selection_length} is too small: "
-            f"data.length {length} at {name} {rate} needs {needed}; raise it or leave it None"
+            f"data.length {length} at {name} {rate:g} needs {needed}; raise it or leave it None"
         )
 
 

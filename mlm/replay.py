@@ -83,7 +83,8 @@ def replay(
     if not 1 <= step <= total:
         raise ConfigError(f"--step is {step}; the run in {workdir} has steps 1 to {total}")
     adapt = adaptive(config, text.tokenizer.vocabulary_size)
-    table = () if adapt is None else _table(config, workdir, step, adapt, retrain, start, say)
+    kept = [s for s in saved_steps(workdir / "checkpoints") if s < total]
+    table = () if adapt is None else _table(config, workdir, step, kept, adapt, retrain, start, say)
 
     batch = batch_function(config, rows, process_index=0, process_count=1)(step - 1)
     mask = make_mask(config, text, root=experiment.run_keys(config.seed).masks, total_steps=total)
@@ -120,13 +121,13 @@ def _table(
     config: ConfigDict,
     workdir: Path,
     step: int,
+    steps: list[int],
     adapt: Adaptive,
     retrain: bool,
     start: Any,
     say: Callable,
 ) -> Any:
-    """What masking followed at `step`: what the step before it has left."""
-    steps = saved_steps(workdir / "checkpoints")
+    """What masking followed at `step`: what the one before it left; `steps` are those kept."""
     if step == 1:
         return init_table(adapt)
     if step - 1 in steps:

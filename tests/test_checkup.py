@@ -159,6 +159,8 @@ def test_other_evaluation_masks(copy):
     result["masks"]["token@0.15"]["mask_hash"] = "0" * 64
     file.write_text(json.dumps(result))
     assert set(found(copy / "run")) == {("bad", "evaluation masks")}
+    file.write_text("{")
+    assert "cannot be read" in found(copy / "run")["bad", "evaluation masks"]
 
 
 def test_damaged_and_non_finite_checkpoints(copy):

@@ -83,6 +83,7 @@ def problems(*args, **fields):
             {**LINEAR, "final_rate": 0.4, "mask_selection_length": 20},
             "20 is too small: data.length 128 at masking.final_rate 0.4 needs 52; raise it",
         ),
+        ({"mask_selection_length": 129}, "129 is above data.length 128, and no row has so many"),
     ],
 )
 def test_what_makes_no_sense_is_refused_in_one_line(masking, words):

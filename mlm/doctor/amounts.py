@@ -51,6 +51,8 @@ def check_weighted(samples: list[Sample]) -> Finding:
     weighted = sum(int(s.weighted.sum()) for s in samples)
     short = sum(int((s.weighted.sum(axis=1) < s.asked * s.tokens - 1).sum()) for s in samples)
     words = f"{1 - weighted / max(tokens, 1):.1%} of the tokens have a weight of 0"
+    if tokens and not weighted:
+        return Finding("bad", "weights", f"{words}, so none is selected; give more ids a weight")
     if short:
         rows = sum(len(s.tokens) for s in samples)
         words += f", and {short} of {rows} rows have fewer others than the rate asks for"

@@ -20,6 +20,9 @@ def check_split(samples: list[Sample], *, mask_id: int, law: np.ndarray) -> Find
     for sample in samples:
         original = np.broadcast_to(sample.original[:, None], sample.shown.shape)
         total = sample.predictions
+        if not total.any():
+            shares.append(f"nothing is predicted at step {sample.step + 1}")
+            continue
         is_mask = sample.predicted & (sample.shown == mask_id)
         is_kept = sample.predicted & ~is_mask & (sample.shown == original)
         same = (law[original] * sample.predicted).sum() / max(total.sum(), 1)

@@ -139,4 +139,6 @@ def _evaluations(lines: Sequence[Line]) -> dict[str, list[tuple[int, float, floa
 
 
 def _kinds(line: Line) -> list[str]:
-    return [n.split("/")[1] for n in line if n.startswith("eval/") and n.endswith("/unigram_loss")]
+    """The masks that were evaluated; such as hide no token have no loss."""
+    names = [n.split("/")[1] for n in line if n.startswith("eval/") and n.endswith("/unigram_loss")]
+    return [kind for kind in names if line.get(f"eval/{kind}/masked_tokens", 1)]

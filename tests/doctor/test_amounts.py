@@ -67,6 +67,8 @@ def test_weights_of_zero():
     finding = check_weighted([dataclasses.replace(sample, weighted=few)])
     assert finding.verdict == "warning" and "90.0% of the tokens" in finding.words
     assert "200 of 200 rows have fewer" in finding.words
+    none = check_weighted([dataclasses.replace(sample, weighted=few & False)])
+    assert none.verdict == "bad" and "none is selected" in none.words
     four = make_sample(rate=0.1, weighted=few)  # all that have a weight, of 8 asked for
     assert check_rate([four], fit="skip").verdict == "ok"
 

@@ -19,6 +19,11 @@ def test_the_split_that_was_asked_for():
     assert finding.verdict == "ok" and "(asked 0.8 / 0.1 / 0.1)" in finding.words
 
 
+def test_nothing_predicted_has_no_split():
+    finding = check_split([make_sample(rate=0.0)], mask_id=MASK, law=uniform_law())
+    assert finding.verdict == "ok" and finding.words == "nothing is predicted at step 1"
+
+
 @pytest.mark.parametrize("split", [(1.0, 0.0), (0.8, 0.2), (0.7, 0.1), (0.8, 0.0)])
 def test_another_split_is_bad(split):
     finding = check_split([make_sample(split=split)], mask_id=MASK, law=uniform_law())

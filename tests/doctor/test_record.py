@@ -88,6 +88,8 @@ def test_a_loss_below_what_is_possible():
     assert check_possible(evaluated(4.0, least + 0.01)).verdict == "ok"
     finding = check_possible(evaluated(4.0, least - 0.01))
     assert finding.verdict == "bad" and "at step 20" in finding.words
+    nothing = [line | {"eval/token@0.15/masked_tokens": 0} for line in evaluated(0.0, top1=0.0)]
+    assert check_possible(nothing).verdict == "ok"  # no token is hidden, so there is no loss
     negative = [{"step": 3, "train/loss": -0.1}]
     assert check_possible(negative).verdict == "bad"
     assert check_possible(negative, own_loss=True).verdict == "ok"
