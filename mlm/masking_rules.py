@@ -84,6 +84,8 @@ def _schedule(config: ConfigDict) -> Iterable[str]:
     given = {name: masking[name] for name in FINAL if masking[name] is not None}
     shown = " and ".join(f"masking.{name} {value}" for name, value in given.items())
     own = _is_own(masking.schedule)
+    if masking.rate == 0 and not masking.final_rate and not own:
+        yield "masking.rate is 0, so that nothing would be predicted; give a share above 0"
     if given and masking.schedule == "constant":
         yield f"{shown} given with masking.schedule 'constant'; choose {', '.join(SCHEDULES[1:])}"
     if given and own:

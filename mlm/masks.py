@@ -112,6 +112,8 @@ def _own_schedule(config: ConfigDict, total_steps: int) -> Schedule | None:
     except Exception as error:  # of code that is not ours
         known = isinstance(error, ValueError) and str(error).startswith(name)
         raise ConfigError(str(error) if known else f"{name} failed: {reason(error)}") from error
+    if schedule.largest == 0:
+        raise ConfigError(f"{name} is 0 at every step, so that nothing would be predicted")
     for field in ("lowest_rate", "prediction_rate"):
         if (least := masking[field]) is not None and least > schedule.smallest:
             raise ConfigError(

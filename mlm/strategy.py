@@ -202,13 +202,14 @@ def _own_function(
     """
     name = config.masking[field]
     function = load_function(f"masking.{field}", name)
+    stream = Stream.OWN_UNITS if field == "unit" else Stream.OWN_WEIGHTS
     try:
         table = continuations(tokenizer)
     except DataError:  # that names functions as the way out
         table = np.zeros(tokenizer.vocabulary_size, bool)
 
     def call(keys: jax.Array, ids: jax.Array) -> jax.Array:
-        return function(_own_keys(keys), ids, word_starts(ids, table))
+        return function(_own_keys(keys, stream), ids, word_starts(ids, table))
 
     for length in sorted({config.data.length, config.eval.length}):
         shapes = [(TRIED_ROWS, length), *([(tokenizer.vocabulary_size,)] if per_id else [])]
@@ -238,6 +239,6 @@ def _check_result(found: Any, dtype: type, shapes: list[tuple[int, ...]], length
     raise ValueError(f"it gives {kind} for token_ids int32{[TRIED_ROWS, length]}")
 
 
-def _own_keys(keys: jax.Array) -> jax.Array:
-    """`key[B]` for a function of the user, whose draws no draw of ours repeats."""
-    return jax.vmap(lambda key: jax.random.fold_in(key, Stream.OWN))(keys)
+def _own_keys(keys: jax.Array, stream: Stream) -> jax.Array:
+    """`key[B]` for a function of the user, whose draws no other draw repeats."""
+    return jax.vmap(lambda key: jax.random.fold_in(key, stream))(keys)

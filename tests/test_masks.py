@@ -31,6 +31,9 @@ def falling(step, total_steps):
     return 0.5 - 0.4 * step / total_steps
 
 def high(step, total_steps): return 0.6
+def none(step, total_steps):
+    return 0.0
+
 def leaving(step, total_steps):
     return 0.5 + step
 """
@@ -229,6 +232,7 @@ def test_evaluation_masks_ignore_the_settings_of_training(make_config, text):
     "masking, message",
     [
         ({"schedule": "own_strategies:leaving"}, "leaving is 1.5 at step 1 of 10; return a share"),
+        ({"schedule": "own_strategies:none"}, "none is 0 at every step"),
         ({"schedule": "own_strategies:pairs"}, "pairs failed: TypeError: pairs"),
         ({"schedule": "own_strategies:nothing"}, "has no attribute 'nothing'"),
         (

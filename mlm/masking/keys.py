@@ -25,7 +25,8 @@ class Stream(enum.IntEnum):
     RANDOM_ID = 3  # which random id
     UNITS = 4  # how long spans and n-grams are
     RATE = 5  # a row's own rate
-    OWN = 6  # whatever a strategy of the user draws
+    OWN_UNITS = 6  # whatever the user's units draw
+    OWN_WEIGHTS = 7  # whatever the user's weights draw
 
 
 def row_keys(root: jax.Array, visits: jax.Array | int, example_ids: jax.Array) -> jax.Array:

@@ -131,4 +131,6 @@ def stochastic_count(rate: jax.Array, n: jax.Array, coin: jax.Array) -> jax.Arra
     """`int32`: rate * n rounded down, or up as often as its fraction says; `coin` is in [0, 1)."""
     expected = rate * n.astype(jnp.float32)
     whole = jnp.floor(expected)
-    return jnp.clip(whole.astype(jnp.int32) + (coin < expected - whole), 0, n)
+    # Not expected - whole, which a compiler may fuse with the product: another last bit, another n.
+    fraction = jax.lax.rem(expected, jnp.ones_like(expected))
+    return jnp.clip(whole.astype(jnp.int32) + (coin < fraction), 0, n)

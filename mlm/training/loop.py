@@ -122,6 +122,8 @@ def train_in(workdir: Path, run: Run) -> Outcome:
             if done % run.log_every == 0 or done == run.total_steps:
                 line = interval.line() | display.time_left(done)
                 writer.write(done, line)
+                if not line["masking/realised_rate"]:
+                    display.say("nothing was predicted: python -m mlm doctor tells why")
                 display.log(done, line)
                 interval.restart()
 
