@@ -190,9 +190,9 @@ def _masking(
     spec, special = strategy.spec, exp.tokenizer.special
     no_text = np.zeros(spec.vocabulary_size, bool)
     no_text[[i for i in exp.tokenizer.special_ids if i != special.unk]] = True
-    yield amounts.check_rate(samples, fit=masking.fit)
+    yield amounts.check_rate(samples, fit=spec.fit)
     if rates.predicted is not None:
-        yield amounts.check_rate(samples, fit=masking.fit, of="corrupted")
+        yield amounts.check_rate(samples, fit=spec.fit, of="corrupted")
     yield amounts.check_weighted(samples)
     yield amounts.check_rounding(samples)
     yield fates.check_split(samples, mask_id=special.mask, law=_law(spec, strategy.random_cdf))
@@ -201,7 +201,7 @@ def _masking(
         samples, mask_id=special.mask, special=no_text, random_ids=masking.random_ids
     )
     if samples[0].lengths is not None:
-        yield fates.check_whole(samples, fit=masking.fit, unit=masking.unit)
+        yield fates.check_whole(samples, fit=spec.fit, unit=masking.unit)
     yield amounts.check_overflow(samples, recorded)
     yield amounts.check_slots(
         samples, slots=spec.mask_selection_length, needed=_needed_slots(config, rates)

@@ -95,6 +95,10 @@ def test_a_config_before_its_run(tiny, monkeypatch, capsys):
             {"masking__unit": "span", "masking__fit": "skip"},
             {"predicted rate, masked now", "units (span)"},
         ),
+        (  # what 'auto', the default, does with words: skip those that do not fit
+            {"masking__unit": "word", "masking__rate": 0.06},
+            {"units (word)"},
+        ),
         (
             {"masking__count": "exact", "masking__mask_selection_length": 20},
             {"rounding of counts", "mask slots"},
