@@ -20,12 +20,12 @@ from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.frozen import mask_hashes
 from mlm.experiment import Experiment, run_keys
 from mlm.input import cache_dir
-from mlm.masking import MaskingSpec, required_slots
+from mlm.masking import MaskingSpec
 from mlm.masks import (
     Rates,
     adaptive,
-    copies,
     make_evaluation_masks,
+    needed_slots,
     training_rates,
     training_strategy,
 )
@@ -50,7 +50,8 @@ def examine_config(config: ConfigDict, *, say: Callable = print) -> Iterator[Fin
         yield _refused(error)
         return
     yield from _text(config, exp, say)
-    yield from _masking(config, exp, _samples(config, exp), recorded=0.0)
+    plan = _plan(config, exp)
+    yield from _masking(config, exp, plan, _samples(config, exp, plan), recorded=0.0)
     yield kept.check_hashes(None, _hashes(config, exp), file="eval.json")
 
 
@@ -76,14 +77,14 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
     )
     yield from _text(config, exp, say)
 
-    samples = _samples(config, exp, workdir)
+    plan = strategy, rates = _plan(config, exp)
+    samples = _samples(config, exp, plan, workdir)
     overflow = sum(line.get("masking/overflow", 0.0) for line in lines)
-    yield from _masking(config, exp, samples, recorded=overflow)
-    rates = training_rates(config, total_steps=exp.run.total_steps)
+    yield from _masking(config, exp, plan, samples, recorded=overflow)
     yield record.check_recorded_rate(
         lines,
         samples,
-        lambda step: _asked(rates, step, copies(config)),
+        lambda step: _asked(rates, step, strategy.copies),
         rows=config.train.batch_size,
         different=len(exp.rows) * config.masking.patterns or np.inf,
     )
@@ -138,11 +139,11 @@ def _useful_shares(config: ConfigDict, prepared: PreparedText) -> dict[str, floa
 # ---- masking -----------------------------------------------------------------------------------
 
 
-def _samples(config: ConfigDict, exp: Experiment, workdir: Path | None = None) -> list[Sample]:
-    strategy, rates = _strategy(config, exp)
+def _samples(
+    config: ConfigDict, exp: Experiment, plan: tuple[Strategy, Rates], workdir: Path | None = None
+) -> list[Sample]:
     return take_samples(
-        strategy,
-        rates,
+        *plan,
         exp.run.batch_at,
         root=run_keys(config.seed).masks,
         steps=_steps(exp),
@@ -156,7 +157,8 @@ def _steps(exp: Experiment) -> list[int]:
     return sorted({0, total // 2, total - 1})
 
 
-def _strategy(config: ConfigDict, exp: Experiment) -> tuple[Strategy, Rates]:
+def _plan(config: ConfigDict, exp: Experiment) -> tuple[Strategy, Rates]:
+    """How the run masks, and how much."""
     rates = training_rates(config, total_steps=exp.run.total_steps)
     return training_strategy(config, exp.text, rates), rates
 
@@ -179,14 +181,18 @@ def _asked(rates: Rates, step: int, times: int) -> float:
     """The share of selectable tokens to predict at a step, in all copies of a row."""
     if rates.predicted is not None:
         return rates.predicted
-    rate = float(rates.selected(step))
-    return times * (rate if rates.lowest is None else (rate + rates.lowest) / 2)
+    return times * rates.mean(step)
 
 
 def _masking(
-    config: ConfigDict, exp: Experiment, samples: list[Sample], *, recorded: float
+    config: ConfigDict,
+    exp: Experiment,
+    plan: tuple[Strategy, Rates],
+    samples: list[Sample],
+    *,
+    recorded: float,
 ) -> Iterator[Finding]:
-    masking, (strategy, rates) = config.masking, _strategy(config, exp)
+    masking, (strategy, rates) = config.masking, plan
     spec, special = strategy.spec, exp.tokenizer.special
     no_text = np.zeros(spec.vocabulary_size, bool)
     no_text[[i for i in exp.tokenizer.special_ids if i != special.unk]] = True
@@ -204,14 +210,8 @@ def _masking(
         yield fates.check_whole(samples, fit=spec.fit, unit=masking.unit)
     yield amounts.check_overflow(samples, recorded)
     yield amounts.check_slots(
-        samples, slots=spec.mask_selection_length, needed=_needed_slots(config, rates)
+        samples, slots=spec.mask_selection_length, needed=needed_slots(config, rates)
     )
-
-
-def _needed_slots(config: ConfigDict, rates: Rates) -> int:
-    most = rates.selected.largest if rates.predicted is None else rates.predicted
-    units = config.masking.unit != "token"
-    return required_slots(most, config.data.length, config.masking.count, units=units)
 
 
 def _law(spec: MaskingSpec, cdf: np.ndarray | None) -> np.ndarray:

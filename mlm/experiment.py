@@ -94,9 +94,10 @@ def build(
       CheckpointError: the weights to start from cannot be used.
     """
     validate(config)
+    fields = flat(config)
     for field in OWN:  # found now rather than when text is prepared
-        if ":" in (name := flat(config)[field]):
-            load_function(field, name)
+        if ":" in fields[field]:
+            load_function(field, fields[field])
     mesh = make_mesh()
 
     start = start or find_start(config, say=say)

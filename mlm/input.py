@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from mlm.config import evaluation_masks
 from mlm.data import (
     Rows,
     Units,
@@ -18,6 +19,7 @@ from mlm.data import (
     row_difficulty,
 )
 from mlm.errors import ConfigError
+from mlm.masking_rules import BITMAPS
 from mlm.preparing import (
     PreparedText,
     TextSettings,
@@ -29,8 +31,6 @@ from mlm.preparing import (
 )
 from mlm.start import find_start
 from mlm.text import Tokenizer
-
-BITMAPS = ("pmi", "external")  # values of masking.unit that need one
 
 
 def text_settings(config: ConfigDict) -> TextSettings:
@@ -142,13 +142,14 @@ def unit_folder(
 
 def _bitmap_unit(config: ConfigDict, side: str) -> str | None:
     """'pmi' or 'external', if rows of this side need it."""
-    masks = config.eval.masks if side == "heldout" else ()
-    kinds = {str(mask).partition("@")[0] for mask in masks or (config.masking.unit,)}
+    kinds = {config.masking.unit}
+    if side == "heldout":
+        kinds = {unit for unit, _ in evaluation_masks(config)}
     asked = kinds & set(BITMAPS)
     if len(asked) > 1:
         raise ConfigError(
-            f"eval.masks {tuple(masks)} has both 'pmi' and 'external', and a row holds the units "
-            "of one; leave one of them out"
+            f"eval.masks {tuple(config.eval.masks)} has both 'pmi' and 'external', and a row holds "
+            "the units of one; leave one of them out"
         )
     return next(iter(asked), None)
 

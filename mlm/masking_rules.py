@@ -14,9 +14,10 @@ from mlm.config import is_number, largest_rate, mask_name, read_mask_name
 from mlm.masking import required_slots
 from mlm.masking.schedules import SCHEDULES
 
-UNITS = ("token", "word", "span", "ngram", "pmi", "external")
-WEIGHTS = ("uniform", "frequency", "accuracy", "loss")
+BITMAPS = ("pmi", "external")  # units that stand beside the tokens, a bit for each
+UNITS = ("token", "word", "span", "ngram", *BITMAPS)
 ADAPTIVE = ("accuracy", "loss")  # weights that follow the model
+WEIGHTS = ("uniform", "frequency", *ADAPTIVE)
 FUNCTION = re.compile(r"[\w.]+:\w+")  # module:function
 FINAL = ("final_rate", "final_mask_token_rate", "final_random_token_rate")
 LONGEST_NGRAM = 10  # words, as of spans
@@ -229,7 +230,7 @@ def _evaluation(config: ConfigDict) -> Iterable[str]:
         elif name in seen:
             yield f"eval.masks has {name} twice; give it once"
         seen.add(name)
-    if {"pmi", "external"} <= {name.partition("@")[0] for name in seen}:
+    if set(BITMAPS) <= {name.partition("@")[0] for name in seen}:
         yield (
             f"eval.masks {tuple(config.eval.masks)} has both 'pmi' and 'external', and a row holds "
             "the units of one; leave one of them out"

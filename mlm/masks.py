@@ -16,11 +16,10 @@ from mlm.config import evaluation_masks, mask_name
 from mlm.errors import ConfigError
 from mlm.masking import MaskingSpec, required_slots
 from mlm.masking.schedules import Schedule, make_rate_schedule, own_rate_schedule
-from mlm.masking_rules import too_few_slots
+from mlm.masking_rules import ADAPTIVE, too_few_slots
 from mlm.own import load_function, reason
 from mlm.preparing import PreparedText
 from mlm.strategy import (
-    ADAPTIVE,
     Strategy,
     make_random_cdf,
     make_starts,
@@ -52,6 +51,11 @@ class Rates:
     random: Schedule
     lowest: float | None = None
     predicted: float | None = None
+
+    def mean(self, step: jax.Array | int) -> float:
+        """The share that is selected at a step, on average over rows."""
+        rate = float(self.selected(step))
+        return rate if self.lowest is None else (rate + self.lowest) / 2
 
     def at(self, step: jax.Array) -> dict[str, Any]:
         """The rates of a step, as `mask_batch` names them."""
@@ -154,14 +158,8 @@ def adaptive(config: ConfigDict, vocabulary_size: int) -> Adaptive | None:
 def training_strategy(config: ConfigDict, text: PreparedText, rates: Rates) -> Strategy:
     """The strategy of `config.masking`; no special id is ever selected."""
     masking, tokenizer = config.masking, text.tokenizer
-    units = masking.unit != "token"
-    length, largest = config.data.length, rates.selected.largest
-    corrupted = required_slots(largest, length, masking.count, units=units)
-    needed = corrupted
-    if rates.predicted is not None:
-        needed = required_slots(rates.predicted, length, masking.count, units=units)
-    given = masking.mask_selection_length
-    slots = needed if given is None else given
+    given, corrupted = masking.mask_selection_length, _slots(config, rates.selected.largest)
+    slots = needed_slots(config, rates) if given is None else given
     spec = MaskingSpec(
         vocabulary_size=tokenizer.vocabulary_size,
         mask_token_id=tokenizer.special.mask,
@@ -172,7 +170,7 @@ def training_strategy(config: ConfigDict, text: PreparedText, rates: Rates) -> S
         count=masking.count,
         random_ids="vocabulary" if masking.random_ids == "vocabulary" else "selectable",
         fit=_fit(masking.unit) if masking.fit == "auto" else masking.fit,
-        fate=_fate(masking.unit),
+        fate=fate_of(masking.unit),
         corruption_length=None if rates.predicted is None else max(slots, corrupted),
     )
     return Strategy(
@@ -183,6 +181,16 @@ def training_strategy(config: ConfigDict, text: PreparedText, rates: Rates) -> S
         copies=copies(config),
         patterns=masking.patterns,
     )
+
+
+def needed_slots(config: ConfigDict, rates: Rates) -> int:
+    """P: the mask slots of a row that all rates of the run need."""
+    return _slots(config, rates.selected.largest if rates.predicted is None else rates.predicted)
+
+
+def _slots(config: ConfigDict, rate: float) -> int:
+    units = config.masking.unit != "token"
+    return required_slots(rate, config.data.length, config.masking.count, units=units)
 
 
 def make_evaluation_masks(
@@ -212,7 +220,7 @@ def _evaluation_mask(config, unit: str, largest: float, tokenizer: Tokenizer, ro
         unselectable_token_ids=_unselectable(tokenizer, select_unknown=True),
         count="stochastic",
         fit=_fit(own),
-        fate=_fate(own),
+        fate=fate_of(own),
     )
     strategy = Strategy(spec, make_starts(config, own, tokenizer))
     return functools.partial(_mask_at, strategy=strategy, root=root)
@@ -227,7 +235,7 @@ def _fit(unit: str) -> str:
     return "truncate" if unit in ("span", "ngram") else "skip"
 
 
-def _fate(unit: str) -> str:
+def fate_of(unit: str) -> str:
     """Whether [MASK], random or kept is decided for each token or once for a unit."""
     return "token" if unit in ("token", "word") else "unit"
 

@@ -22,7 +22,7 @@ import jax.numpy as jnp
 
 from mlm import models
 from mlm.errors import ConfigError
-from mlm.own import load_function, reason
+from mlm.own import is_array, kind_of, load_function, reason
 from mlm.training.loss import SlotLoss, cross_entropy, slot_scores
 from mlm.training.step import Apply, Params
 
@@ -97,11 +97,13 @@ def make_loss(name: str, vocabulary_size: int) -> SlotLoss:
 def _check_params(params: object) -> None:
     """Raises ValueError unless they are what freezing, optimizers and checkpoints take."""
     if not isinstance(params, dict):
-        raise ValueError(f"init gives {_kind(params)} among its params, which must be nested dicts")
+        raise ValueError(
+            f"init gives {kind_of(params)} among its params, which must be nested dicts"
+        )
     if not params:
         raise ValueError("init gives a dict without params")
     for name, value in params.items():
-        if not _is_array(value):
+        if not is_array(value):
             _check_params(value)
         elif value.dtype != jnp.float32:
             raise ValueError(f"init gives {name!r} as {value.dtype}, params must be float32")
@@ -117,18 +119,10 @@ def _check_logits(apply: Apply, params: Params, config, length: int) -> None:
     }
     wanted = struct((ROWS, SLOTS, config.vocabulary_size), jnp.float32)
     logits = jax.eval_shape(apply, params, batch)
-    if not _is_array(logits) or (logits.shape, logits.dtype) != (wanted.shape, wanted.dtype):
+    if not is_array(logits) or (logits.shape, logits.dtype) != (wanted.shape, wanted.dtype):
         raise ValueError(
-            f"apply gives {_kind(logits)} for mask_positions int32{[ROWS, SLOTS]} in rows of "
-            f"{length}, it must be {_kind(wanted)}"
+            f"apply gives {kind_of(logits)} for mask_positions int32{[ROWS, SLOTS]} in rows of "
+            f"{length}, it must be {kind_of(wanted)}"
         )
     total = lambda params, batch, key: apply(params, batch, key=key).sum()  # noqa: E731
     jax.eval_shape(jax.grad(total), params, batch, jax.random.key(0))
-
-
-def _kind(value: object) -> str:
-    return f"{value.dtype}{list(value.shape)}" if _is_array(value) else type(value).__name__
-
-
-def _is_array(value: object) -> bool:
-    return hasattr(value, "shape") and hasattr(value, "dtype")

@@ -37,6 +37,16 @@ def load_function(field: str, name: str) -> Callable:
         ) from error
 
 
+def kind_of(value: object) -> str:
+    """What a function gave, in a word: `float32[2, 3]` of an array or its shape, else its type."""
+    return f"{value.dtype}{list(value.shape)}" if is_array(value) else type(value).__name__
+
+
+def is_array(value: object) -> bool:
+    """Whether a value has a shape and a dtype."""
+    return hasattr(value, "shape") and hasattr(value, "dtype")
+
+
 def reason(error: BaseException) -> str:
     """An error's type and message in one line."""
     return f"{type(error).__name__}: {' '.join(str(error).split())}"

@@ -7,7 +7,6 @@ mask slots.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -21,8 +20,8 @@ from mlm import experiment, saved
 from mlm.config import duration
 from mlm.data import Rows, locate
 from mlm.errors import CheckpointError, ConfigError, OutputError
-from mlm.evaluation.frozen import masked_places
 from mlm.input import batch_function, prepare_text, training_rows
+from mlm.masked_rows import mask_hash
 from mlm.masks import adaptive, copies, make_mask, training_rates
 from mlm.text import Tokenizer
 from mlm.training.adaptive import Adaptive, init_table
@@ -97,7 +96,7 @@ def replay(
         arrays=arrays,
         rates={name: float(rate) for name, rate in requested.items() if rate is not None},
         selectable=int(counts.selectable),
-        mask_hash=_mask_hash(arrays),
+        mask_hash=mask_hash(arrays["documents"], arrays["offsets"], arrays),
         tokenizer=text.tokenizer,
     )
 
@@ -107,11 +106,6 @@ def _origin(rows: Rows, batch: dict[str, np.ndarray], times: int) -> dict[str, n
     documents, offsets = locate(rows, batch["example_ids"])
     origin = {"original_ids": batch["token_ids"], "documents": documents, "offsets": offsets}
     return {name: np.repeat(values, times, axis=0) for name, values in origin.items()}
-
-
-def _mask_hash(arrays: dict[str, np.ndarray]) -> str:
-    names = ("documents", "offsets", "mask_positions", "mask_ids", "mask_weights")
-    return hashlib.sha256(masked_places(*(arrays[name] for name in names))).hexdigest()
 
 
 # ---- weights that adapt ------------------------------------------------------------------------

@@ -22,14 +22,13 @@ from mlm.masking.selection import row_rates
 from mlm.masking.tables import frequency_weights, random_id_cdf, read_weights
 from mlm.masking.transform import selectable_positions
 from mlm.masking.units import ngram_starts, span_starts, word_starts
-from mlm.own import load_function, reason
+from mlm.masking_rules import ADAPTIVE, BITMAPS
+from mlm.own import is_array, kind_of, load_function, reason
 from mlm.preparing import PreparedText
 from mlm.text import Tokenizer, continuations
 from mlm.training.adaptive import table_weights
 from mlm.training.step import Batch, MaskCounts
 
-ADAPTIVE = ("accuracy", "loss")  # weights that follow the model
-BITMAPS = ("pmi", "external")  # units that stand beside the tokens of a batch
 TRIED_ROWS = 3  # of the batch that a function of the user is tried on
 # starts(keys, token_ids, selectable, batch) -> bool[B, L], or None where each token is a unit
 Starts = Callable[..., jax.Array | None]
@@ -232,11 +231,9 @@ def _tried_on(length: int) -> tuple[jax.ShapeDtypeStruct, jax.ShapeDtypeStruct]:
 
 def _check_result(found: Any, dtype: type, shapes: list[tuple[int, ...]], length: int) -> None:
     """Raises ValueError unless what a function gave is an array of this kind."""
-    is_array = isinstance(found, jax.ShapeDtypeStruct)
-    if is_array and jnp.issubdtype(found.dtype, dtype) and found.shape in shapes:
+    if is_array(found) and jnp.issubdtype(found.dtype, dtype) and found.shape in shapes:
         return
-    kind = f"{found.dtype}{list(found.shape)}" if is_array else type(found).__name__
-    raise ValueError(f"it gives {kind} for token_ids int32{[TRIED_ROWS, length]}")
+    raise ValueError(f"it gives {kind_of(found)} for token_ids int32{[TRIED_ROWS, length]}")
 
 
 def _own_keys(keys: jax.Array, stream: Stream) -> jax.Array:

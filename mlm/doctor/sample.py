@@ -11,9 +11,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlm.masked_rows import batch_units, predicting_all, slot_places
 from mlm.masking.spec import COUNT_SLACK
-from mlm.masking.transform import selectable_positions
-from mlm.masking.units import make_units
 from mlm.masks import Rates
 from mlm.strategy import Strategy, mask_batch, mask_keys
 
@@ -114,19 +113,17 @@ def take_samples(
 
     @jax.jit
     def corrupted(batch, step):  # with a slot for all that is
-        whole, given = _predicting_all(strategy), rates.at(step) | {"prediction_rate": None}
+        whole, given = predicting_all(strategy), rates.at(step) | {"prediction_rate": None}
         return mask_batch(batch, whole, root=root, table=table, **given)[0]
 
     @jax.jit
     def chosen_from(batch):
-        ids, keys = batch["token_ids"], mask_keys(batch, strategy, root=root)
-        selectable = selectable_positions(ids, strategy.spec)
-        made = make_units(selectable, strategy.starts(keys, ids, selectable, batch))
-        weights = strategy.weights(keys, ids, table)
+        ids, made = batch["token_ids"], batch_units(batch, strategy, root=root)
+        weights = strategy.weights(mask_keys(batch, strategy, root=root), ids, table)
         if weights is not None:
             weights = (weights[ids] if weights.ndim == 1 else weights) > 0
-        weighted = selectable if weights is None else selectable & weights
-        return selectable, weighted, None if made.are_tokens else (made.leaders, made.lengths)
+        weighted = made.selectable if weights is None else made.selectable & weights
+        return made.selectable, weighted, None if made.are_tokens else (made.leaders, made.lengths)
 
     samples = []
     for step in steps:
@@ -138,10 +135,10 @@ def take_samples(
         }
         leaders, lengths = places or (None, None)
         rows, length = batch["token_ids"].shape
-        predicted = _places(result, length).reshape(rows, -1, length)
+        predicted = slot_places(result).reshape(rows, -1, length)
         hidden = predicted
         if rates.predicted is not None:
-            hidden = _places(jax.device_get(corrupted(batch, jnp.int32(step))), length)
+            hidden = slot_places(jax.device_get(corrupted(batch, jnp.int32(step))))
         samples.append(
             Sample(
                 step=step,
@@ -161,25 +158,8 @@ def take_samples(
     return samples
 
 
-def _predicting_all(strategy: Strategy) -> Strategy:
-    spec = strategy.spec
-    spec = dataclasses.replace(
-        spec, mask_selection_length=spec.corruption_slots, corruption_length=None
-    )
-    return dataclasses.replace(strategy, spec=spec)
-
-
 def _rows(batch_at: Callable, step: int) -> dict[str, np.ndarray]:
     batches = [batch_at(step)]
     while sum(len(batch["token_ids"]) for batch in batches) < ROWS:
         batches.append(batch_at(step + len(batches)))
     return {name: np.concatenate([b[name] for b in batches])[:ROWS] for name in batches[0]}
-
-
-def _places(masked: dict[str, np.ndarray], length: int) -> np.ndarray:
-    """`bool[C R, L]`: what is predicted."""
-    rows = np.arange(len(masked["mask_positions"]))[:, None]
-    predicted = np.zeros((len(rows), length), bool)
-    filled = masked["mask_weights"] > 0
-    predicted[np.broadcast_to(rows, filled.shape)[filled], masked["mask_positions"][filled]] = True
-    return predicted

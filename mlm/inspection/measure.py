@@ -93,9 +93,15 @@ def measure_all(
 
 def run_lengths(selected: np.ndarray) -> np.ndarray:
     """`int64[N]`: the lengths of the runs of True in the rows of `bool[R, L]`."""
-    framed = np.pad(selected, ((0, 0), (1, 1))).astype(np.int8)
-    change = np.diff(framed, axis=1)
-    return np.nonzero(change == -1)[1] - np.nonzero(change == 1)[1]
+    _, begins, ends = runs_of(selected)
+    return ends - begins
+
+
+def runs_of(selected: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The runs of True in `bool[R, L]`: the row of each, where it begins, and where it ends."""
+    change = np.diff(np.pad(selected, ((0, 0), (1, 1))).astype(np.int8), axis=1)
+    rows, begins = np.nonzero(change == 1)
+    return rows, begins, np.nonzero(change == -1)[1]
 
 
 def unit_sizes(masked: Masked, counted: np.ndarray) -> np.ndarray:

@@ -28,7 +28,8 @@ from mlm.data import (
     write_store,
 )
 from mlm.errors import ConfigError, DataError
-from mlm.input import BITMAPS, batch_function, training_rows
+from mlm.input import batch_function, training_rows
+from mlm.masking_rules import BITMAPS
 from mlm.preparing import PreparedText
 from mlm.text import Reading, continuations, stream_source, wordless
 

@@ -4,7 +4,6 @@ R masked rows: B rows times the copies of a strategy. L length, V vocabulary.
 """
 
 import dataclasses
-import hashlib
 from collections.abc import Callable, Sequence
 
 import jax
@@ -15,16 +14,15 @@ from ml_collections import ConfigDict
 from mlm.config import duration
 from mlm.data import token_counts
 from mlm.errors import DataError, MlmError
-from mlm.evaluation.frozen import masked_places
 from mlm.experiment import run_keys
 from mlm.input import prepare_text, training_rows
 from mlm.inspection.choice import Choice, choose_strategies
 from mlm.inspection.rows import Source, text_source, training_source
-from mlm.masking.transform import selectable_positions
-from mlm.masking.units import Units, make_units
+from mlm.masked_rows import batch_units, mask_hash, predicting_all, slot_places
+from mlm.masking.units import Units
 from mlm.masks import adaptive, training_rates, training_strategy
 from mlm.preparing import PreparedText
-from mlm.strategy import Strategy, mask_batch, mask_keys
+from mlm.strategy import Strategy, mask_batch
 from mlm.text import Tokenizer, continuations
 from mlm.training.adaptive import init_table
 
@@ -137,7 +135,7 @@ def inspect_masks(
     )
 
 
-def _short(rate: jax.Array) -> float:
+def _short(rate: jax.Array | float) -> float:
     """A float32 as people write it: 0.15, not 0.15000000596."""
     return float(f"{float(rate):.6g}")
 
@@ -160,39 +158,24 @@ def _mask(choice: Choice, text: PreparedText, source: Source, total_steps: int) 
 
     def draw(batch, at, strategy):
         masked = mask_batch(batch, strategy, root=root, table=table, **at)
-        return *masked, _units(batch, strategy, root)
+        return *masked, batch_units(batch, strategy, root=root)
 
     draw = jax.jit(draw, static_argnames="strategy")
     outputs, counts, units = jax.device_get(draw(batch, at, strategy))
     everything = outputs
     if rates.predicted is not None:
         every = at | {"prediction_rate": None}
-        everything = jax.device_get(draw(batch, every, _predicting_all(strategy)))[0]
+        everything = jax.device_get(draw(batch, every, predicting_all(strategy)))[0]
+    places = (np.repeat(a, strategy.copies, 0) for a in (source.documents, source.offsets))
     return Masked(
         name=choice.name,
         config=config,
-        requested=_requested(rates, at),
+        requested=_short(rates.mean(0)),
         copies=strategy.copies,
         overflow=int(counts.overflow),
-        hash=_hash(source, outputs, strategy.copies),
+        hash=mask_hash(*places, outputs),
         **_tokens(batch, strategy, units, outputs, everything),
     )
-
-
-def _predicting_all(strategy: Strategy) -> Strategy:
-    """The same selection with a slot for each token of it, so that none of it stays unseen."""
-    spec = strategy.spec
-    spec = dataclasses.replace(
-        spec, mask_selection_length=spec.corruption_slots, corruption_length=None
-    )
-    return dataclasses.replace(strategy, spec=spec)
-
-
-def _units(batch, strategy: Strategy, root: jax.Array) -> Units:
-    """The units that `mask_batch` selects from."""
-    ids, keys = batch["token_ids"], mask_keys(batch, strategy, root=root)
-    selectable = selectable_positions(ids, strategy.spec)
-    return make_units(selectable, strategy.starts(keys, ids, selectable, batch))
 
 
 def _tokens(batch, strategy: Strategy, units: Units, outputs, everything) -> dict[str, np.ndarray]:
@@ -207,28 +190,9 @@ def _tokens(batch, strategy: Strategy, units: Units, outputs, everything) -> dic
     fates = np.select(
         [shown == original, shown == strategy.spec.mask_token_id], [KEPT, MASK], RANDOM
     )
-    selected = _places(everything, shown.shape)
+    selected = slot_places(everything)
     return rows | {
         "shown": shown,
         "fates": np.where(selected, fates, NONE).astype(np.int8),
-        "predicted": _places(outputs, shown.shape),
+        "predicted": slot_places(outputs),
     }
-
-
-def _places(outputs, shape: tuple[int, int]) -> np.ndarray:
-    """`bool[R, L]`: where the mask slots point to."""
-    places = np.zeros(shape, bool)
-    row, slot = np.nonzero(outputs["mask_weights"])
-    places[row, outputs["mask_positions"][row, slot]] = True
-    return places
-
-
-def _requested(rates, at) -> float:
-    rate = _short(at["rate"])
-    return rate if rates.lowest is None else (rates.lowest + rate) / 2
-
-
-def _hash(source: Source, outputs, copies: int) -> str:
-    places = (np.repeat(a, copies, 0) for a in (source.documents, source.offsets))
-    slots = (outputs[name] for name in ("mask_positions", "mask_ids", "mask_weights"))
-    return hashlib.sha256(masked_places(*places, *slots)).hexdigest()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
+from mlm.inspection.measure import runs_of
 from mlm.inspection.sample import NONE, Inspection, Masked
 from mlm.text import Tokenizer
 
@@ -72,10 +73,7 @@ def lines(inspection: Inspection) -> list[Stretch]:
 def stretches(ids: np.ndarray, special) -> list[Stretch]:
     """What stands between [CLS], [SEP] and [PAD] in the rows of `int32[B, L]`."""
     inside = np.isin(ids, (special.cls, special.sep, special.pad), invert=True)
-    change = np.diff(np.pad(inside, ((0, 0), (1, 1))).astype(np.int8), axis=1)
-    rows, begins = np.nonzero(change == 1)
-    ends = np.nonzero(change == -1)[1]
-    places = (array.tolist() for array in (rows, begins, ends))
+    places = (array.tolist() for array in runs_of(inside))
     return [Stretch(*place) for place in zip(*places, strict=True)]
 
 

@@ -4,6 +4,7 @@ from ml_collections import ConfigDict
 
 from mlm.config import flat
 from mlm.inspection.sample import Inspection, Masked
+from mlm.masks import fate_of
 
 WEIGHTS = {
     "uniform": "evenly",
@@ -44,8 +45,7 @@ def _rate(masked: Masked) -> str:
 def _split(masking: ConfigDict) -> str:
     mask, random = masking.mask_token_rate, masking.random_token_rate
     shares = (f"{100 * share:.3g}" for share in (mask, random, max(0.0, 1 - mask - random)))
-    decided = "token" if masking.unit in ("token", "word") else "unit"
-    return f"{'/'.join(shares)} % [MASK]/random/kept per {decided}"
+    return f"{'/'.join(shares)} % [MASK]/random/kept per {fate_of(masking.unit)}"
 
 
 def _more(masking: ConfigDict) -> list[str]:

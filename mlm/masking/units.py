@@ -121,8 +121,8 @@ def _tile(keys, words, selectable, *, law: np.ndarray, shortest: int) -> jax.Arr
     bits = draw_bits(keys, Stream.UNITS, counters)
     limits = np.minimum(np.round(law[:-1] * 2**32), 2**32 - 1).astype(np.uint32)
     sizes = shortest + sum((bits >= limit).astype(jnp.int32) for limit in limits)
-    words = selectable & (words | _follows_unselectable(selectable))
     anew = _follows_unselectable(selectable)
+    words = selectable & (words | anew)
 
     def walk(left, place):
         word, new, size = place

@@ -1,9 +1,9 @@
 """Checkpoints of a run, over Orbax: saved in the background, found again by the next attempt.
 
 A step's folder holds items of their own, so that evaluation reads `params` alone; `mask_table` is
-there only where masking adapts. Orbax loses a
-save that is still running when the process leaves by an exception; `checkpoints_in` therefore
-always waits and closes. Saves are atomic: a killed run leaves a temporary folder, never listed.
+there only where masking adapts. Orbax loses a save that is still running when the process leaves by
+an exception; `checkpoints_in` therefore always waits and closes. Saves are atomic: a killed run
+leaves a temporary folder, never listed.
 """
 
 import contextlib
