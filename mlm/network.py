@@ -19,11 +19,14 @@ from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from mlm import models
 from mlm.errors import ConfigError
 from mlm.own import is_array, kind_of, load_function, reason
 from mlm.training.loss import SlotLoss, cross_entropy, slot_scores
+from mlm.training.parameter_rules import on_mesh
+from mlm.training.sharding import keep_rows
 from mlm.training.step import Apply, Params
 
 ROWS, SLOTS, SHORTEST = 2, 3, 4  # of the batches that a model is tried on
@@ -46,8 +49,13 @@ class Network:
     params: Params
 
 
-def make_network(config: models.DistilBertConfig, custom: str = "") -> Network:
+def make_network(
+    config: models.DistilBertConfig, custom: str = "", *, mesh: Mesh | None = None
+) -> Network:
     """DistilBERT, or the model that `custom` names as `module:function`.
+
+    Args:
+      mesh: where its params are split, if they are.
 
     Raises:
       ConfigError: there is no such function, or what it gives is no model.
@@ -55,7 +63,11 @@ def make_network(config: models.DistilBertConfig, custom: str = "") -> Network:
     if not custom:
         graphdef, params = models.create_abstract(config)
         init = lambda key: models.create(config, key)[1]  # noqa: E731
-        return Network(config, init, functools.partial(models.apply, graphdef), params)
+        apply = functools.partial(models.apply, graphdef)
+        if mesh is not None:
+            constrain = functools.partial(keep_rows, mesh)
+            apply = on_mesh(functools.partial(apply, constrain=constrain), mesh)
+        return Network(config, init, apply, params)
     make = load_function("model.custom", custom)
     try:
         init, apply = make(config)
@@ -68,7 +80,7 @@ def make_network(config: models.DistilBertConfig, custom: str = "") -> Network:
             f"model.custom is {custom!r}: {reason(error)}; give a function of the config that "
             "returns (init, apply), see mlm/network.py"
         ) from error
-    return Network(config, init, apply, params)
+    return Network(config, init, apply if mesh is None else on_mesh(apply, mesh), params)
 
 
 def make_loss(name: str, vocabulary_size: int) -> SlotLoss:

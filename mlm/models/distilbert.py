@@ -9,13 +9,16 @@ B batch, L length, D width, H heads, K head width, F feed-forward width, V vocab
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
 Batch = Mapping[str, jax.Array]
+# `constrain(x[B, ...]) -> x` says that rows stay with their devices, where parameters are split
+# over several; the model knows where that is needed and nothing of the devices.
+Constrain = Callable[[jax.Array], jax.Array]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +75,11 @@ def dropout(x: jax.Array, *, rate: float, key: jax.Array | None) -> jax.Array:
         return x
     keep = jax.random.bernoulli(key, 1 - rate, x.shape)
     return jnp.where(keep, x / (1 - rate), 0)
+
+
+def unchanged(x: jax.Array) -> jax.Array:
+    """The `Constrain` of devices that have all parameters."""
+    return x
 
 
 def fold_in(key: jax.Array | None, place: int) -> jax.Array | None:
@@ -215,16 +223,20 @@ class DistilBertBackbone(nnx.Module):
         self.embeddings = Embeddings(config, rngs=rngs)
         self.layers = nnx.List(EncoderLayer(config, rngs=rngs) for _ in range(config.layers))
 
-    def __call__(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
-        return self.hidden_states(batch, key)[-1]
+    def __call__(
+        self, batch: Batch, key: jax.Array | None = None, constrain: Constrain = unchanged
+    ) -> jax.Array:
+        return self.hidden_states(batch, key, constrain)[-1]
 
-    def hidden_states(self, batch: Batch, key: jax.Array | None = None) -> list[jax.Array]:
+    def hidden_states(
+        self, batch: Batch, key: jax.Array | None = None, constrain: Constrain = unchanged
+    ) -> list[jax.Array]:
         """The embeddings and the output of every layer: N + 1 times `float32[B, L, D]`.
 
         Raises ValueError when L exceeds `max_length`.
         """
         visible = attention_mask(batch)
-        states = [self.embeddings(batch, fold_in(key, 0))]
+        states = [constrain(self.embeddings(batch, fold_in(key, 0)))]
         for place, layer in enumerate(self.layers, start=1):
-            states.append(layer(states[-1], visible, fold_in(key, place)))
+            states.append(constrain(layer(states[-1], visible, fold_in(key, place))))
         return states

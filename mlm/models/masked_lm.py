@@ -13,7 +13,15 @@ import jax
 import jax.numpy as jnp
 from flax import nnx
 
-from mlm.models.distilbert import Batch, DistilBertBackbone, DistilBertConfig, Linear, layer_norm
+from mlm.models.distilbert import (
+    Batch,
+    Constrain,
+    DistilBertBackbone,
+    DistilBertConfig,
+    Linear,
+    layer_norm,
+    unchanged,
+)
 
 Params = dict  # nested, with arrays as leaves
 
@@ -54,11 +62,13 @@ class MaskedLM(nnx.Module):
         self.backbone = DistilBertBackbone(config, rngs=rngs)
         self.head = MaskedLMHead(config, rngs=rngs)
 
-    def __call__(self, batch: Batch, key: jax.Array | None = None) -> jax.Array:
-        hidden = self.backbone(batch, key)
+    def __call__(
+        self, batch: Batch, key: jax.Array | None = None, constrain: Constrain = unchanged
+    ) -> jax.Array:
+        hidden = self.backbone(batch, key, constrain)
         if "mask_positions" in batch:
             hidden = jnp.take_along_axis(hidden, batch["mask_positions"][:, :, None], axis=1)
-        return self.head(hidden, self.backbone.embeddings.word[...])
+        return constrain(self.head(constrain(hidden), self.backbone.embeddings.word[...]))
 
 
 def create(config: DistilBertConfig, key: jax.Array) -> tuple[nnx.GraphDef, Params]:
@@ -89,10 +99,18 @@ def create_head(config: DistilBertConfig, key: jax.Array) -> Params:
 
 
 def apply(
-    graphdef: nnx.GraphDef, params: Params, batch: Batch, *, key: jax.Array | None = None
+    graphdef: nnx.GraphDef,
+    params: Params,
+    batch: Batch,
+    *,
+    key: jax.Array | None = None,
+    constrain: Constrain = unchanged,
 ) -> jax.Array:
-    """Logits of `MaskedLM` as a pure function, for `jax.jit` and `jax.grad`."""
-    return nnx.merge(graphdef, params)(batch, key)
+    """Logits of `MaskedLM` as a pure function, for `jax.jit` and `jax.grad`.
+
+    Of a model from `create_backbone` its hidden states. `constrain`: see `Constrain`.
+    """
+    return nnx.merge(graphdef, params)(batch, key, constrain)
 
 
 def parameter_count(params: Params) -> int:

@@ -1,31 +1,126 @@
-"""One mesh over all devices: rows are split over it, the state is whole on each device.
+"""One mesh over all devices: rows are split over it, and parameters too where it says so.
 
 Sharded `jit` is what `pmap` was for: arrays are global, the compiler inserts the collectives, and
-the same step runs on one device or many.
+the same step runs on one device or many. The axes, from the slowest links to the fastest:
+
+    slices   whole replicas on TPU slices that only a network connects
+    data     replicas: each has all parameters and other rows
+    fsdp     other rows too, and each device keeps a part of every matrix (ZeRO, arXiv:1910.02054)
+    tensor   the same rows; each device multiplies by a part of the heads, of the hidden layer and
+             of the vocabulary (Megatron-LM, arXiv:1909.08053)
+
+What is split how is in `parameter_rules`.
 """
 
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
+from jax.experimental import mesh_utils
+from jax.sharding import AbstractMesh, AxisType, Mesh, NamedSharding, PartitionSpec
+
+from mlm.errors import ConfigError
+
+AXES = ("slices", "data", "fsdp", "tensor")
+ROW_AXES = ("slices", "data", "fsdp")  # rows of a batch are split over their product
 
 
-def make_mesh() -> Mesh:
-    """A mesh of all devices with the one axis `data`."""
+@dataclasses.dataclass(frozen=True)
+class MeshShape:
+    """How many devices each axis has; -1, for one of them: what is left of all devices."""
+
+    slices: int = 1
+    data: int = -1
+    fsdp: int = 1
+    tensor: int = 1
+
+    def over(self, devices: int) -> Mapping[str, int]:
+        """The size of each axis on so many devices, in the order of `AXES`.
+
+        Raises:
+          ConfigError: the sizes cannot make up that number.
+        """
+        sizes = {name: getattr(self, name) for name in AXES}
+        known = math.prod(size for size in sizes.values() if size != -1)
+        if -1 in sizes.values() and devices % known == 0:
+            return {n: devices // known if size == -1 else size for n, size in sizes.items()}
+        if known == devices:
+            return sizes
+        product = " x ".join(f"mesh.{name} {size}" for name, size in sizes.items() if size != -1)
+        if -1 in sizes.values():
+            [rest] = (name for name, size in sizes.items() if size == -1)
+            raise ConfigError(
+                f"{product} is {known}, which does not divide the {devices} devices here, so there "
+                f"is no mesh.{rest} for -1; change one of them"
+            )
+        raise ConfigError(
+            f"{product} is {known}, and there are {devices} devices; make the product {devices}, "
+            "or one of the sizes -1, which is what is left"
+        )
+
+
+def make_mesh(
+    shape: MeshShape = MeshShape(),  # noqa: B008 (frozen)
+    *,
+    devices: Sequence[jax.Device] | None = None,
+) -> Mesh:
+    """A mesh of all devices, or of `devices`, with the axes `AXES`.
+
+    Raises:
+      ConfigError: the sizes cannot make up their number, or slices are not those of the hardware.
+    """
+    sizes = shape.over(jax.device_count() if devices is None else len(devices))
     # Auto axes: under the default, Explicit ones, gathers and random draws fail to trace.
-    return jax.make_mesh((jax.device_count(),), ("data",), axis_types=(AxisType.Auto,))
+    types = (AxisType.Auto,) * len(AXES)
+    found = {getattr(d, "slice_index", 0) for d in devices or jax.devices()}
+    if len(found) == 1:  # of devices without slices, such as virtual ones, the first ones are one
+        return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=devices)
+    if len(found) != sizes["slices"]:
+        raise ConfigError(
+            f"mesh.slices is {sizes['slices']}, and the devices lie in {len(found)} slices; make "
+            f"it {len(found)}"
+        )
+    inside = (1, *(sizes[name] for name in AXES[1:]))
+    grid = mesh_utils.create_hybrid_device_mesh(inside, (sizes["slices"], 1, 1, 1), devices)
+    return Mesh(grid, AXES, axis_types=types)
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
-    """The sharding of params, optimizer state and metrics."""
+    """The sharding of what is whole on each device."""
     return NamedSharding(mesh, PartitionSpec())
 
 
 def by_row(mesh: Mesh) -> NamedSharding:
-    """The sharding of a batch: rows over the axis `data`."""
-    return NamedSharding(mesh, PartitionSpec("data"))
+    """The sharding of a batch: rows over `ROW_AXES`."""
+    return NamedSharding(mesh, PartitionSpec(_row_axes(mesh)))
+
+
+def row_parts(mesh: Mesh) -> int:
+    """How many parts the rows of a batch are split into; their number must be a multiple."""
+    return math.prod(mesh.shape[name] for name in _row_axes(mesh))
+
+
+def splits_params(mesh: Mesh | AbstractMesh) -> bool:
+    """Whether a device has less than all parameters."""
+    return any(mesh.shape.get(name, 1) > 1 for name in ("fsdp", "tensor"))
+
+
+def keep_rows(mesh: Mesh, x: jax.Array) -> jax.Array:
+    """`x[B, ...]`, where the compiler has to leave rows with their devices; a hint, no value.
+
+    The other axes are the compiler's. Rows that the devices cannot share are left to it as well:
+    fill-mask reads one text. Without parameters that are split it needs no hint.
+    """
+    if not splits_params(mesh) or x.shape[0] % row_parts(mesh):
+        return x
+    rest = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)
+    return jax.lax.with_sharding_constraint(
+        x, NamedSharding(mesh, PartitionSpec(_row_axes(mesh), *rest))
+    )
 
 
 def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
@@ -42,3 +137,7 @@ def copy_to(mesh: Mesh, tree: Any) -> Any:
     `device_put(may_alias=False)` does, with NumPy arrays and across numbers of devices (jax 0.10).
     """
     return jax.device_put(jax.tree.map(jnp.copy, tree), replicated(mesh))
+
+
+def _row_axes(mesh: Mesh) -> tuple[str, ...]:
+    return tuple(name for name in ROW_AXES if name in mesh.axis_names)

@@ -17,6 +17,7 @@ from mlm.training.adaptive import Adaptive, id_sums, init_table, no_sums, update
 from mlm.training.freezing import merge, split
 from mlm.training.loss import LossSums, SlotLoss, cross_entropy, slot_scores, sum_scores
 from mlm.training.optimizer import Schedule
+from mlm.training.parameter_rules import state_shardings
 from mlm.training.sharding import by_row, replicated
 
 Batch = dict[str, jax.Array]
@@ -57,6 +58,19 @@ class StepMetrics(NamedTuple):
     finite: jax.Array  # bool[]; False: the update was skipped
 
 
+def new_state(
+    params: Params,
+    tx: optax.GradientTransformation,
+    *,
+    frozen: Collection[str] = (),
+    adapt: Adaptive | None = None,
+) -> TrainState:
+    """The state of step 0; under `jax.eval_shape` its shapes, which `state_shardings` takes."""
+    opt_state = tx.init(split(params, frozen)[0])
+    table = () if adapt is None else init_table(adapt)
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, table)
+
+
 def make_init_state(
     init_params: Callable[[jax.Array], Params],
     tx: optax.GradientTransformation,
@@ -71,22 +85,24 @@ def make_init_state(
     Args:
       init_params: random params from a key.
       tx: the optimizer, which gets a state for the params outside `frozen`.
-      mesh: all of the state is on each of its devices.
+      mesh: where the state lies as `state_shardings` says.
       frozen: paths, see `mlm.training.freezing`.
       given: NumPy arrays to start from in place of random ones; the key has no say then.
       adapt: what masking follows; the state gets its table.
     """
 
     def state_of(params: Params) -> TrainState:
-        opt_state = tx.init(split(params, frozen)[0])
-        table = () if adapt is None else init_table(adapt)
-        return TrainState(jnp.zeros((), jnp.int32), params, opt_state, table)
+        return new_state(params, tx, frozen=frozen, adapt=adapt)
 
+    params = given
+    if given is None:
+        params = jax.eval_shape(init_params, jax.random.key(0))
+    shardings = state_shardings(jax.eval_shape(state_of, params), mesh)
     if given is not None:
         # As an argument: arrays that a jitted function closes over are compiled into it.
-        whole = jax.jit(state_of, out_shardings=replicated(mesh))
-        return lambda key: whole(jax.device_put(given, replicated(mesh)))
-    return jax.jit(lambda key: state_of(init_params(key)), out_shardings=replicated(mesh))
+        whole = jax.jit(state_of, out_shardings=shardings)
+        return lambda key: whole(jax.device_put(given, shardings.params))
+    return jax.jit(lambda key: state_of(init_params(key)), out_shardings=shardings)
 
 
 def make_train_step(
@@ -97,6 +113,7 @@ def make_train_step(
     *,
     dropout_key: jax.Array,
     mesh: Mesh,
+    shardings: TrainState | None = None,
     accumulation: int = 1,
     frozen: Collection[str] = (),
     loss: SlotLoss = cross_entropy,
@@ -112,7 +129,9 @@ def make_train_step(
       mask: the masking transform, called once on the whole batch with the step and the table.
       tx, schedule: optimizer; the schedule is only reported.
       dropout_key: folded with the step, and with the microbatch.
-      mesh: where rows are split over the axis `data`.
+      mesh: where rows are split over `ROW_AXES`.
+      shardings: of the state, from `state_shardings`; by default it is whole on each device. Where
+        they split params, `apply` is one that `on_mesh` made.
       accumulation: microbatches; it must divide the rows of each device.
       frozen: paths of params that stay as they are, see `mlm.training.freezing`.
       loss: of each mask slot, see `slot_scores`.
@@ -171,10 +190,11 @@ def make_train_step(
         rate = jnp.asarray(schedule(state.step), jnp.float32)
         return new_state, StepMetrics(sums, counts, tokens, grad_norm, rate, finite)
 
+    state_at = replicated(mesh) if shardings is None else shardings
     return jax.jit(
         train_step,
-        in_shardings=(replicated(mesh), by_row(mesh)),
-        out_shardings=replicated(mesh),
+        in_shardings=(state_at, by_row(mesh)),
+        out_shardings=(state_at, replicated(mesh)),
         donate_argnums=0,
     )
 
