@@ -20,7 +20,10 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--step", type=int, help="a checkpoint; by default the newest")
     parser.add_argument("--fill", action="append", default=[], help="text with [MASK] to complete")
     parser.add_argument("--top_k", type=int, default=5, help="candidates per [MASK]")
-    parser.epilog = "--config.data.FIELD=VALUE tells where the text of the run is now"
+    parser.epilog = (
+        "--config.data.FIELD=VALUE tells where the text of the run is now, --config.mesh.FIELD=N "
+        "how the devices here share the work"
+    )
     args, rest = parser.parse_known_args(argv)
     overrides = config_overrides(rest)
     if args.top_k < 1:
@@ -64,7 +67,9 @@ def run(
     start = saved.kept_start(config, workdir)
     exp = experiment.build(config, start=start, say=console.print)
     exp.run.keep(workdir)
-    evaluation = exp.run.evaluate(saved.restore_params(exp.params, workdir, step))
+    shardings = exp.shardings.params
+    params = saved.restore_params(exp.params, workdir, step, shardings=shardings)
+    evaluation = exp.run.evaluate(params)
     name = "eval.json" if step == steps[-1] else f"eval-{step}.json"
     result = saved.evaluation_result(config, workdir, step, evaluation)
     write_json(workdir / name, result)

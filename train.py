@@ -25,8 +25,20 @@ from mlm.training.workdir import (
 
 def main(argv: Sequence[str]) -> int:
     parser = Parser(prog="train.py", description=__doc__.splitlines()[0])
-    parser.add_argument("--workdir", required=True, help="folder of the run")
+    parser.add_argument("--workdir", help="folder of the run")
+    parser.add_argument(
+        "--print_shardings",
+        action="store_true",
+        help="show what each device of config.mesh would hold, and train nothing",
+    )
     args, config = parse_with_config(parser, argv)
+    if args.print_shardings:
+        from mlm.shardings import print_shardings
+
+        print_shardings(make_console(), config)
+        return 0
+    if args.workdir is None:
+        parser.error("the following arguments are required: --workdir")
     keep_freed_memory()
     return run(config, args.workdir)
 
@@ -38,7 +50,7 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
         check_config(workdir, flat(config))
 
         # jax takes a second or two to import: not before the config is known to be sound.
-        from mlm import experiment, saved
+        from mlm import devices, experiment, saved
         from mlm.describe import environment, print_config, print_experiment
         from mlm.evaluation.report import print_evaluation, print_fills
         from mlm.training.loop import train_in
@@ -50,7 +62,7 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
             return 0
 
         print_config(console, config)
-        experiment.check_devices(config)
+        devices.check_devices(config)
         start = saved.kept_start(config, workdir)
         exp = experiment.build(config, start=start, say=console.print)
         exp.run.keep(workdir)

@@ -113,6 +113,14 @@ def get_config() -> ConfigDict:
     config.train.loss = ""  # 'module:function' of logits and labels; empty: cross-entropy
     config.train.freeze = ()  # patterns of whole parameter paths that stay, such as 'backbone/.*'
 
+    # How devices share the work: their numbers multiply to all there are; -1: what is left of them.
+    # Rows of a batch are split over slices x data x fsdp, see docs/sharding.md.
+    config.mesh = ConfigDict()
+    config.mesh.data = -1  # whole replicas of the model
+    config.mesh.fsdp = 1  # replicas that keep a part of every matrix each, and gather it for a step
+    config.mesh.tensor = 1  # devices that share heads, hidden layers and the vocabulary
+    config.mesh.slices = 1  # groups of devices that only a network connects, such as TPU slices
+
     config.log = ConfigDict()
     config.log.every_steps = 50  # a line in metrics.jsonl and on the screen
     config.log.tensorboard = True  # event files beside metrics.jsonl

@@ -231,7 +231,7 @@ def _checkpoints(exp: Experiment, workdir: Path) -> Iterator[Finding]:
     if not steps:
         return
     try:
-        state = saved.restore_state(exp.run.init_state, workdir, steps[-1])
+        state = saved.restore_state(exp.run.init_state, workdir, steps[-1], shardings=exp.shardings)
     except CheckpointError as error:
         yield Finding("bad", f"checkpoint {steps[-1]}", str(error))
         return

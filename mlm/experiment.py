@@ -18,7 +18,7 @@ from ml_collections import ConfigDict
 from mlm import models, saved
 from mlm.config import duration, flat, model_fields
 from mlm.data import Rows, locate, read_rows, token_counts
-from mlm.errors import ConfigError
+from mlm.devices import check_tensor, mesh_of
 from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
 from mlm.evaluation.frozen import EvalRows, make_evaluate, unigram_log_probs
 from mlm.input import batch_function, heldout_rows, prepare_text, training_rows
@@ -32,8 +32,9 @@ from mlm.text import Tokenizer
 from mlm.training.freezing import frozen_paths
 from mlm.training.loop import Run
 from mlm.training.optimizer import OptimizerSettings, make_optimizer, make_schedule
-from mlm.training.sharding import by_row, make_mesh, put_batch, replicated
-from mlm.training.step import make_init_state, make_train_step
+from mlm.training.parameter_rules import state_shardings
+from mlm.training.sharding import by_row, put_batch, replicated, row_parts
+from mlm.training.step import TrainState, make_init_state, make_train_step
 
 # Fields that may name a function of the user.
 OWN = ("masking.unit", "masking.weights", "masking.schedule", "model.custom", "train.loss")
@@ -53,6 +54,7 @@ class Experiment:
       fill: `fill(params, text, top_k)`, see `make_fill_mask`.
       frozen: paths of the params that training leaves as they are.
       mesh: all devices.
+      shardings: where each leaf of the state lies on it.
       run: everything that `mlm.training.train` needs.
     """
 
@@ -66,6 +68,7 @@ class Experiment:
     fill: Callable
     frozen: frozenset[str]
     mesh: Mesh
+    shardings: TrainState
     run: Run
 
     @property
@@ -98,7 +101,7 @@ def build(
     for field in OWN:  # found now rather than when text is prepared
         if ":" in fields[field]:
             load_function(field, fields[field])
-    mesh = make_mesh()
+    mesh = mesh_of(config)
 
     start = start or find_start(config, say=say)
     config = with_sizes_of(start, config, say=say)
@@ -110,16 +113,20 @@ def build(
     held_out = heldout_rows(config, text, say=say)
 
     model = model_config(config, text.tokenizer.vocabulary_size)
-    network = make_network(model, config.model.custom)
+    network = make_network(model, config.model.custom, mesh=mesh)
     params, apply = network.params, network.apply
-    fill = make_fill_mask(apply, text.tokenizer, length=config.model.max_length)
+    check_tensor(config, params, mesh)
+    length, whole = config.model.max_length, replicated(mesh)
+    fill = make_fill_mask(apply, text.tokenizer, length=length, out=whole)
     evaluate = _make_evaluate(config, text, held_out, apply, mesh)
     frozen = frozen_paths(params, config.train.freeze)
     weights = _Weights(network.init, start.params, frozen)
-    run = _make_run(config, text, rows, weights, apply, evaluate, mesh)
+    run, shardings = _make_run(config, text, rows, weights, apply, evaluate, mesh)
     origin = {"start": start, "text": text, "rows": rows, "weights": config.masking.weights}
     run = dataclasses.replace(run, keep=functools.partial(saved.keep_origin, **origin))
-    return Experiment(start, text, rows, held_out, model, params, apply, fill, frozen, mesh, run)
+    return Experiment(
+        start, text, rows, held_out, model, params, apply, fill, frozen, mesh, shardings, run
+    )
 
 
 class _Weights(NamedTuple):
@@ -132,8 +139,8 @@ class _Weights(NamedTuple):
 
 def _make_run(
     config, text: PreparedText, rows: Rows, weights: _Weights, apply, evaluate, mesh: Mesh
-) -> Run:
-    """The functions and numbers of the training loop."""
+) -> tuple[Run, TrainState]:
+    """The functions and numbers of the training loop, and where the state lies."""
     batch_size = config.train.batch_size
     steps = functools.partial(duration, epoch=len(rows), batch_size=batch_size)
     total = steps(config.train, "total")
@@ -151,6 +158,7 @@ def _make_run(
         given=weights.given,
         adapt=adapt,
     )
+    shardings = state_shardings(jax.eval_shape(init_state, init_key), mesh)
     step = make_train_step(
         apply,
         make_mask(config, text, root=mask_key, total_steps=total),
@@ -158,12 +166,13 @@ def _make_run(
         schedule,
         dropout_key=dropout_key,
         mesh=mesh,
+        shardings=shardings,
         accumulation=config.train.accumulation,
         frozen=weights.frozen,
         loss=make_loss(config.train.loss, text.tokenizer.vocabulary_size),
         adapt=adapt,
     )
-    return Run(
+    run = Run(
         init_state=lambda: init_state(init_key),
         step=step,
         batch_at=batch_function(
@@ -185,6 +194,7 @@ def _make_run(
         tensorboard=config.log.tensorboard,
         config=flat(config),
     )
+    return run, shardings
 
 
 class RunKeys(NamedTuple):
@@ -199,17 +209,6 @@ def run_keys(seed: int) -> RunKeys:
     """The keys of a run: nothing else is random in it but the order of its rows."""
     root = jax.random.key(seed, impl="threefry2x32")
     return RunKeys(*(jax.random.fold_in(root, i) for i in range(3)))
-
-
-def check_devices(config: ConfigDict) -> None:
-    """Raises ConfigError unless the batch can be shared by all devices and microbatches."""
-    devices = jax.device_count()
-    parts = devices * config.train.accumulation
-    if config.train.batch_size % parts:
-        raise ConfigError(
-            f"train.batch_size {config.train.batch_size} is not divisible by {devices} devices x "
-            f"train.accumulation {config.train.accumulation}; make it a multiple of {parts}"
-        )
 
 
 def model_config(config: ConfigDict, vocabulary_size: int) -> models.DistilBertConfig:
@@ -234,7 +233,8 @@ def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) ->
     special = text.tokenizer.special
     size = min(config.eval.max_examples, len(rows))
     # The last batch is filled up anyway, so any number of devices can share the rows.
-    batch_size = -(-config.eval.batch_size // mesh.size) * mesh.size
+    parts = row_parts(mesh)
+    batch_size = -(-config.eval.batch_size // parts) * parts
     return make_evaluate(
         apply,
         make_evaluation_masks(config, text.tokenizer),

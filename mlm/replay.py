@@ -143,7 +143,9 @@ def _table(
     say(f"training again from step {before} to {step - 1}")
     exp = experiment.build(config, start=start, say=say)
     run = exp.run
-    state = saved.restore_state(run.init_state, workdir, before) if before else run.init_state()
+    state = run.init_state()
+    if before:
+        state = saved.restore_state(run.init_state, workdir, before, shardings=exp.shardings)
     for k in range(before, step - 1):
         state, _ = run.step(state, run.put(run.batch_at(k)))
     return jax.device_get(state.mask_table)

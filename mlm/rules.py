@@ -9,6 +9,7 @@ from ml_collections import ConfigDict
 from mlm.config import OPTIONAL, SUFFIXES, flat, is_number, suffixes, unknown_field
 from mlm.errors import ConfigError
 from mlm.masking_rules import MASKING_CHECKS
+from mlm.mesh_rules import MESH_CHECKS, MESH_FIELDS, tensor_problems
 
 POSITIVE = (
     "data.length data.vocabulary_size data.tokenizer_sample data.temperature "
@@ -57,6 +58,7 @@ REQUIRED |= {"data.heldout_fraction", "data.lowercase", "masking.select_unknown"
 REQUIRED |= {"masking.mask_selection_length", "eval.fill", "data.drop_duplicates"}
 REQUIRED |= {"data.shares", "data.new_tokens", "train.freeze", "masking.ngram", "eval.masks"}
 REQUIRED |= {f"masking.{name}" for name in ("span_p", "weights_alpha", "random_ids_alpha")}
+REQUIRED |= {f"mesh.{name}" for name in MESH_FIELDS}
 REQUIRED |= set(OPTIONAL)
 DURATIONS = (
     ("train", "total"),
@@ -147,6 +149,8 @@ def _sizes(config: ConfigDict) -> Iterable[str]:
             f"model.heads {c.model.heads} does not divide model.width {c.model.width}; "
             "change one of them"
         )
+    else:
+        yield from tensor_problems(c, c.mesh.tensor)
     for name, length in (("data.length", c.data.length), ("eval.length", c.eval.length)):
         if length > c.model.max_length:
             yield (
@@ -225,4 +229,5 @@ def _mixture(config: ConfigDict) -> Iterable[str]:
         )
 
 
-CHECKS = (_numbers, _choices, _durations, _relations, _pretrained, _mixture, *MASKING_CHECKS)
+CHECKS = (_numbers, _choices, _durations, _relations, _pretrained, _mixture)
+CHECKS += MASKING_CHECKS + MESH_CHECKS

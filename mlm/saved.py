@@ -11,6 +11,7 @@ from mlm import models
 from mlm.config import model_fields
 from mlm.data import ORDER_VERSION, Rows
 from mlm.data.store import sha256
+from mlm.devices import mesh_of
 from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.fill_mask import make_fill_mask
 from mlm.network import make_network
@@ -18,6 +19,7 @@ from mlm.preparing import PreparedText
 from mlm.start import Start
 from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.checkpoint import checkpoints_in
+from mlm.training.parameter_rules import parameter_shardings
 from mlm.training.sharding import make_mesh, replicated
 from mlm.training.step import TrainState
 from mlm.training.workdir import read_json, saved_steps, write_json
@@ -130,22 +132,31 @@ def saved_tokenizer(workdir: Path) -> Tokenizer:
         ) from error
 
 
-def restore_params(params: dict, workdir: Path, step: int) -> dict:
-    """The params of a saved step, on all devices.
+def restore_params(
+    params: dict, workdir: Path, step: int, *, shardings: dict | None = None
+) -> dict:
+    """The params of a saved step, whatever mesh they were saved from.
 
     Args:
       params: their shapes and dtypes, as in `Network`.
+      shardings: where they go; by default they are whole on each device.
 
     Raises:
       CheckpointError: they cannot be read, or have other shapes.
     """
     with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
-        return checkpoints.restore_params(step, _everywhere(params))
+        return checkpoints.restore_params(step, _lying(params, shardings))
 
 
-def restore_state(init_state: Callable[[], TrainState], workdir: Path, step: int) -> TrainState:
-    """All of a saved step, with the shapes of `init_state()`; raises as `restore_params` does."""
-    like = _everywhere(jax.eval_shape(init_state))
+def restore_state(
+    init_state: Callable[[], TrainState],
+    workdir: Path,
+    step: int,
+    *,
+    shardings: TrainState | None = None,
+) -> TrainState:
+    """All of a saved step, with the shapes of `init_state()`; else as `restore_params`."""
+    like = _lying(jax.eval_shape(init_state), shardings)
     with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
         return checkpoints.restore(step, like)[0]
 
@@ -153,14 +164,16 @@ def restore_state(init_state: Callable[[], TrainState], workdir: Path, step: int
 def restore_mask_table(table: Any, workdir: Path, step: int) -> Any:
     """What masking followed at a saved step, like `restore_params`; `()` where it did not adapt."""
     with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
-        return checkpoints.restore_mask_table(step, _everywhere(table))
+        return checkpoints.restore_mask_table(step, _lying(table))
 
 
-def _everywhere(tree: Any) -> Any:
-    """The shapes and dtypes of a tree, to be whole on each device."""
-    sharding = replicated(make_mesh())
+def _lying(tree: Any, shardings: Any = None) -> Any:
+    """The shapes and dtypes of a tree that goes there; by default to each device as a whole."""
+    if shardings is None:
+        whole = replicated(make_mesh())
+        shardings = jax.tree.map(lambda _: whole, tree)
     return jax.tree.map(
-        lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=sharding), tree
+        lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), tree, shardings
     )
 
 
@@ -168,6 +181,9 @@ def load_fill(config: ConfigDict, workdir: Path, step: int) -> tuple[Callable, d
     """`fill` and the params of a saved step, from the workdir alone: no corpus is needed."""
     tokenizer = saved_tokenizer(workdir)
     model = models.DistilBertConfig(tokenizer.vocabulary_size, **model_fields(config))
-    network = make_network(model, config.model.get("custom", ""))
-    fill = make_fill_mask(network.apply, tokenizer, length=config.model.max_length)
-    return fill, restore_params(network.params, workdir, step)
+    mesh = mesh_of(config)
+    network = make_network(model, config.model.get("custom", ""), mesh=mesh)
+    length = config.model.max_length
+    fill = make_fill_mask(network.apply, tokenizer, length=length, out=replicated(mesh))
+    shardings = parameter_shardings(network.params, mesh)
+    return fill, restore_params(network.params, workdir, step, shardings=shardings)

@@ -1,5 +1,6 @@
 """What a model puts in the place of each [MASK] of a text."""
 
+import functools
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -19,7 +20,11 @@ class Guess(NamedTuple):
 
 
 def make_fill_mask(
-    apply: Callable[..., jax.Array], tokenizer: Tokenizer, *, length: int
+    apply: Callable[..., jax.Array],
+    tokenizer: Tokenizer,
+    *,
+    length: int,
+    out: jax.sharding.Sharding | None = None,
 ) -> Callable[..., list[list[Guess]]]:
     """`fill(params, text, top_k=5)`: for each [MASK] of the text its most probable tokens.
 
@@ -29,9 +34,10 @@ def make_fill_mask(
       apply: the model.
       tokenizer: the one that the model was trained with.
       length: L, the longest text in tokens, [CLS] and [SEP] included.
+      out: the sharding under which every process can read the probabilities, if params are split.
     """
 
-    @jax.jit
+    @functools.partial(jax.jit, out_shardings=out)
     def probabilities(params, batch):
         return jax.nn.softmax(apply(params, batch), axis=-1)
 

@@ -15,11 +15,12 @@ from pathlib import Path
 from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
 from mlm.whole_file import write_whole
 
-# Fields that change nothing in the numbers of a run, so a resumed run may change them. What the
-# text fields stand for is compared by content, see `mlm.saved.keep_text`.
+# Fields that change nothing in the numbers of a run, so a resumed run may change them; of another
+# mesh the losses agree to 1e-5. What the text fields stand for is compared by content, see
+# `mlm.saved.keep_text`.
 FREE_FIELDS = (
     "log. checkpoint. eval.every_ eval.fill data.cache_dir data.corpus data.source "
-    "data.heldout_corpus data.store data.tokenizer"
+    "data.heldout_corpus data.store data.tokenizer mesh."
 ).split()
 
 

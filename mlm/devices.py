@@ -1,0 +1,43 @@
+"""From `config.mesh` to a mesh over the devices there are, before anything is compiled."""
+
+import jax
+from jax.sharding import Mesh
+from ml_collections import ConfigDict
+
+from mlm.errors import ConfigError
+from mlm.mesh_rules import MESH_FIELDS, ROW_FIELDS, batch_problems, tensor_problems
+from mlm.training.freezing import leaf_paths
+from mlm.training.parameter_rules import parameter_spec
+from mlm.training.sharding import MeshShape, make_mesh
+
+
+def mesh_shape(config: ConfigDict) -> MeshShape:
+    """The sizes of `config.mesh`."""
+    return MeshShape(**{name: config.mesh[name] for name in MESH_FIELDS})
+
+
+def mesh_of(config: ConfigDict) -> Mesh:
+    """The mesh of all devices; raises ConfigError if the sizes cannot make up their number."""
+    return make_mesh(mesh_shape(config))
+
+
+def check_devices(config: ConfigDict) -> None:
+    """Raises ConfigError unless all devices fit the mesh, and can share the batch."""
+    devices = jax.device_count()
+    sizes = mesh_shape(config).over(devices)
+    rows = {name: sizes[name] for name in ROW_FIELDS if sizes[name] > 1 or name == "data"}
+    if problems := list(batch_problems(config, rows, f", on {devices} devices")):
+        raise ConfigError(*problems)
+
+
+def check_tensor(config: ConfigDict, params: dict, mesh: Mesh) -> None:
+    """Raises ConfigError unless the model can be split over the mesh's axis `tensor`."""
+    tensor = mesh.shape["tensor"]
+    if problems := list(tensor_problems(config, tensor)):
+        raise ConfigError(*problems)
+    leaves = zip(leaf_paths(params), jax.tree.leaves(params), strict=True)
+    if tensor > 1 and not any("tensor" in parameter_spec(p, x.shape, mesh) for p, x in leaves):
+        raise ConfigError(
+            f"mesh.tensor is {tensor} and no rule splits a parameter of model.custom "
+            f"{config.model.custom} over it; use mesh.fsdp, which splits any matrix"
+        )
