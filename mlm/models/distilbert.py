@@ -16,8 +16,8 @@ import jax.numpy as jnp
 from flax import nnx
 
 Batch = Mapping[str, jax.Array]
-# `constrain(x[B, ...]) -> x` says that rows stay with their devices, where parameters are split
-# over several; the model knows where that is needed and nothing of the devices.
+# `constrain(x[B, L, D]) -> x` says that rows stay whole with their devices, where parameters are
+# split over several; the model knows where that is needed and nothing of the devices.
 Constrain = Callable[[jax.Array], jax.Array]
 
 

@@ -68,7 +68,7 @@ class MaskedLM(nnx.Module):
         hidden = self.backbone(batch, key, constrain)
         if "mask_positions" in batch:
             hidden = jnp.take_along_axis(hidden, batch["mask_positions"][:, :, None], axis=1)
-        return constrain(self.head(constrain(hidden), self.backbone.embeddings.word[...]))
+        return self.head(constrain(hidden), self.backbone.embeddings.word[...])
 
 
 def create(config: DistilBertConfig, key: jax.Array) -> tuple[nnx.GraphDef, Params]:

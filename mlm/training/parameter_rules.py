@@ -3,7 +3,8 @@
 `tensor` goes by the path of a leaf. The kernels of query, key and value, and the first one of the
 feed-forward, are split by columns, those that follow them by rows, so that between the two every
 device works on its own heads and hidden units and one sum ends the block (Megatron-LM). The word
-embedding is split by its vocabulary or, where that does not divide, by its width.
+embedding is split by its vocabulary or, where that does not divide, by its width; then, as by
+`fsdp`, to save memory alone: a step gathers it.
 
 `fsdp` goes by shape: the largest axis that it divides and `tensor` has left, the first one of
 equals. Nothing is padded: 30,522 rows divide by neither 4 nor 8, and their width of 768 does, while
@@ -25,7 +26,8 @@ from mlm.training.sharding import keep_rows, splits_params
 
 Params = dict
 
-# Pattern of a whole path -> axes of the leaf, of which the first that divides is split.
+# Pattern of a whole path -> axes of the leaf, of which the first that divides is split. By the
+# first one devices can compute with their part.
 TENSOR_RULES: tuple[tuple[str, tuple[int, ...]], ...] = (
     (r".*/attention/(query|key|value)/kernel", (1,)),
     (r".*/attention/(query|key|value)/bias", (0,)),
@@ -43,8 +45,7 @@ def parameter_spec(path: str, shape: tuple[int, ...], mesh: Mesh | AbstractMesh)
     axes: list[str | None] = [None] * len(shape)
     tensor, fsdp = (mesh.shape.get(name, 1) for name in ("tensor", "fsdp"))
     if tensor > 1:
-        rule = next((axes for pattern, axes in TENSOR_RULES if re.fullmatch(pattern, path)), ())
-        for i in rule:
+        for i in _tensor_axes(path):
             if i < len(shape) and shape[i] % tensor == 0:
                 axes[i] = "tensor"
                 break
@@ -92,29 +93,28 @@ def state_shardings(state: Any, mesh: Mesh | AbstractMesh) -> Any:
 def on_mesh(apply: Callable[..., jax.Array], mesh: Mesh) -> Callable[..., jax.Array]:
     """`apply` for params that lie on the mesh by the rules here; the same values.
 
-    Each leaf is gathered from its `fsdp` parts before it is used, and its gradient goes back into
-    them. Left to itself the compiler may gather the rows of all devices instead, and compute with
-    a part of the parameter.
+    Each leaf is gathered from its parts before it is used, but for those that devices compute with
+    by themselves, and its gradient goes back into them. Left to itself the compiler may gather the
+    rows of all devices instead, and compute with a part of the parameter.
     """
     if not splits_params(mesh):
         return apply
 
     def applied(params: Params, batch: Mapping[str, jax.Array], **given) -> jax.Array:
         leaves = zip(leaf_paths(params), jax.tree.leaves(params), strict=True)
-        whole = [
-            _gathered(leaf, parameter_spec(path, leaf.shape, mesh), mesh) for path, leaf in leaves
-        ]
+        whole = [_gathered(path, leaf, mesh) for path, leaf in leaves]
         params = jax.tree.unflatten(jax.tree.structure(params), whole)
-        return keep_rows(mesh, apply(params, batch, **given))
+        return keep_rows(mesh, apply(params, batch, **given), whole=False)
 
     return applied
 
 
-def _gathered(leaf: jax.Array, spec: PartitionSpec, mesh: Mesh) -> jax.Array:
-    if "fsdp" not in spec:
+def _gathered(path: str, leaf: jax.Array, mesh: Mesh) -> jax.Array:
+    spec, own = parameter_spec(path, leaf.shape, mesh), _tensor_axes(path)[:1]
+    used = [a if a == "tensor" and i in own else None for i, a in enumerate(spec)]
+    if tuple(spec) == tuple(used):
         return leaf
-    kept = NamedSharding(mesh, spec)
-    whole = NamedSharding(mesh, PartitionSpec(*(None if a == "fsdp" else a for a in spec)))
+    kept, whole = (NamedSharding(mesh, s) for s in (spec, PartitionSpec(*used)))
 
     @jax.custom_vjp
     def gather(x):
@@ -128,6 +128,10 @@ def _gathered(leaf: jax.Array, spec: PartitionSpec, mesh: Mesh) -> jax.Array:
     # By default a gradient would stay whole on each device, as its parameter was.
     gather.defvjp(lambda x: (gather(x), None), scatter)
     return gather(leaf)
+
+
+def _tensor_axes(path: str) -> tuple[int, ...]:
+    return next((axes for pattern, axes in TENSOR_RULES if re.fullmatch(pattern, path)), ())
 
 
 def _parameter_of(path: str, params: Mapping[str, Any]) -> str | None:

@@ -109,15 +109,18 @@ def splits_params(mesh: Mesh | AbstractMesh) -> bool:
     return any(mesh.shape.get(name, 1) > 1 for name in ("fsdp", "tensor"))
 
 
-def keep_rows(mesh: Mesh, x: jax.Array) -> jax.Array:
-    """`x[B, ...]`, where the compiler has to leave rows with their devices; a hint, no value.
+def keep_rows(mesh: Mesh, x: jax.Array, *, whole: bool = True) -> jax.Array:
+    """`x[B, ...]` unchanged, and for the compiler the word that rows stay with their devices.
 
-    The other axes are the compiler's. Rows that the devices cannot share are left to it as well:
-    fill-mask reads one text. Without parameters that are split it needs no hint.
+    Rows that the devices cannot share are left to it: fill-mask reads one text. Where devices have
+    all parameters it needs no word.
+
+    Args:
+      whole: each row lies whole on its devices; False: what of a row lies where is the compiler's.
     """
     if not splits_params(mesh) or x.shape[0] % row_parts(mesh):
         return x
-    rest = (PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)
+    rest = (None if whole else PartitionSpec.UNCONSTRAINED,) * (x.ndim - 1)
     return jax.lax.with_sharding_constraint(
         x, NamedSharding(mesh, PartitionSpec(_row_axes(mesh), *rest))
     )

@@ -20,7 +20,8 @@ from mlm.training.checkpoint import checkpoints_in
 from mlm.training.parameter_rules import state_shardings
 from mlm.training.sharding import MeshShape, make_mesh, put_batch
 
-ROWS, LENGTH, SLOTS, V = 48, 12, 5, 40
+# 42 ids, as 30,522 of the public vocabulary, are split by neither 4 nor 8.
+ROWS, LENGTH, SLOTS, V = 48, 12, 5, 42
 CONFIG = DistilBertConfig(V, layers=1, width=16, heads=4, hidden=32, max_length=LENGTH)
 SPEC = MaskingSpec(V, 4, SLOTS, (0, 2, 3, 4), count="stochastic")
 TX = optax.chain(optax.clip_by_global_norm(1.0), optax.adamw(1e-2))
@@ -180,7 +181,7 @@ def test_a_state_is_made_in_parts_and_has_the_values_of_one_device():
     # No device has the whole of a matrix at any time: the program that makes them never holds one.
     lowered = built("fsdp").init.lower(KEY)
     made = lowered.compile().as_text()
-    assert f"f32[{V // 8},16]" in made and f"f32[{V},16]" not in made
+    assert f"f32[{V},2]" in made and f"f32[{V},16]" not in made
     given = jax.device_get(one.params)
     mesh = built("fsdp").mesh
     again = make_init_state(None, TX, mesh, given=given)(KEY)
@@ -231,8 +232,8 @@ def test_no_device_gets_the_activations_of_the_whole_batch(name):
     found = collectives(name)
     assert found and not moves_a_whole_batch(found)
     gathered = [shape for kind, shapes in found if kind == "all-gather" for shape in shapes]
-    matrices = 9  # two embeddings, six kernels of a layer and one of the head
-    assert len(gathered) == (0 if name == "tensor" else matrices)
+    # Two embeddings, six kernels of a layer and one of the head; under `tensor` the word embedding.
+    assert len(gathered) == (1 if name == "tensor" else 9)
     assert not {kind for kind, _ in found} & {"all-to-all", "collective-permute"}
 
 
