@@ -12,9 +12,7 @@ from typing import Any, NamedTuple
 import jax
 from jax.sharding import AbstractMesh, NamedSharding
 from ml_collections import ConfigDict
-from rich.box import SIMPLE_HEAD
 from rich.console import Console
-from rich.table import Table
 
 from mlm.devices import check_tensor, mesh_shape
 from mlm.errors import ConfigError
@@ -53,22 +51,23 @@ def print_shardings(console: Console, config: ConfigDict) -> None:
     state = abstract_state(config, mesh, say=console.print)
     shardings = state_shardings(state, mesh)
     sizes = ", ".join(f"{name} {size}" for name, size in mesh.shape.items())
-    title = f"Shardings on {math.prod(mesh.shape.values())} devices: {sizes}"
-    table = Table(title=title, title_justify="left", box=SIMPLE_HEAD)
-    for name in ("leaf", "shape", "split over", "bytes per device"):
-        table.add_column(name, justify="right" if name.startswith("bytes") else "left")
+    console.print(f"{math.prod(mesh.shape.values())} devices: {sizes}\n")
+    rows = [("leaf", "shape", "split over", "bytes per device")]
     for line in sharding_lines(state.params, shardings.params):
         times = f"{line.leaves} x " if line.leaves > 1 else ""
-        shape = times + " x ".join(map(str, line.shape))
-        table.add_row(line.name, shape, line.spec, f"{line.device_bytes:,}")
-    table.add_section()
+        shape = f"{times}[{', '.join(map(str, line.shape))}]"
+        rows.append((line.name, shape, line.spec, f"{line.device_bytes:,}"))
+    rows.append(("",) * 4)
     for name, part, where in (
         ("parameters", state.params, shardings.params),
         ("optimizer state", state.opt_state, shardings.opt_state),
         ("all of the state", state, shardings),
     ):
-        table.add_row(name, _of_all(part), "", f"{_device_bytes(part, where):,}")
-    console.print(table)
+        rows.append((name, _of_all(part), "", f"{_device_bytes(part, where):,}"))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        *texts, number = (f"{text:<{width}}" for text, width in zip(row, widths, strict=True))
+        console.print("  ".join((*texts, f"{number.strip():>{widths[-1]}}")).rstrip())
 
 
 def abstract_state(config: ConfigDict, mesh: AbstractMesh, *, say=print) -> TrainState:
