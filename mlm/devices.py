@@ -28,6 +28,13 @@ def check_devices(config: ConfigDict) -> None:
     rows = {name: sizes[name] for name in ROW_FIELDS if sizes[name] > 1 or name == "data"}
     if problems := list(batch_problems(config, rows, f", on {devices} devices")):
         raise ConfigError(*problems)
+    # A process reads the rows of its own devices, and those of one `tensor` have the same rows.
+    local, tensor = jax.local_device_count(), sizes["tensor"]
+    if local % tensor:
+        raise ConfigError(
+            f"mesh.tensor {tensor} does not divide the {local} devices of a process; its devices "
+            "must be of one process, so make it smaller and mesh.fsdp larger"
+        )
 
 
 def check_tensor(config: ConfigDict, params: dict, mesh: Mesh) -> None:

@@ -16,7 +16,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mlm import models, saved
-from mlm.config import duration, flat, model_fields
+from mlm.config import duration, flat
 from mlm.data import Rows, locate, read_rows, token_counts
 from mlm.devices import check_tensor, mesh_of
 from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
@@ -27,11 +27,12 @@ from mlm.network import make_loss, make_network
 from mlm.own import load_function
 from mlm.preparing import PreparedText
 from mlm.rules import validate, validate_sizes
+from mlm.settings import model_config, optimizer_settings, run_keys
 from mlm.start import Start, find_start, with_sizes_of
 from mlm.text import Tokenizer
 from mlm.training.freezing import frozen_paths
 from mlm.training.loop import Run
-from mlm.training.optimizer import OptimizerSettings, make_optimizer, make_schedule
+from mlm.training.optimizer import make_optimizer, make_schedule
 from mlm.training.parameter_rules import state_shardings
 from mlm.training.sharding import by_row, put_batch, replicated, row_parts
 from mlm.training.step import TrainState, make_init_state, make_train_step
@@ -195,37 +196,6 @@ def _make_run(
         config=flat(config),
     )
     return run, shardings
-
-
-class RunKeys(NamedTuple):
-    """Three keys from one seed; masks and dropout fold the example and the step into theirs."""
-
-    init: jax.Array
-    masks: jax.Array
-    dropout: jax.Array
-
-
-def run_keys(seed: int) -> RunKeys:
-    """The keys of a run: nothing else is random in it but the order of its rows."""
-    root = jax.random.key(seed, impl="threefry2x32")
-    return RunKeys(*(jax.random.fold_in(root, i) for i in range(3)))
-
-
-def model_config(config: ConfigDict, vocabulary_size: int) -> models.DistilBertConfig:
-    """The architecture of `config.model` over a vocabulary."""
-    return models.DistilBertConfig(vocabulary_size, **model_fields(config))
-
-
-def optimizer_settings(config: ConfigDict, *, warmup: int) -> OptimizerSettings:
-    """The settings of `config.optimizer`, its warm-up in steps."""
-    return OptimizerSettings(
-        name=config.optimizer.name,
-        args=config.optimizer.args.to_dict(),
-        learning_rate=config.optimizer.learning_rate,
-        schedule=config.optimizer.schedule,
-        warmup_steps=warmup,
-        clip_norm=config.optimizer.clip_norm,
-    )
 
 
 def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) -> Callable:

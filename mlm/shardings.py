@@ -16,12 +16,12 @@ from rich.console import Console
 
 from mlm.devices import check_tensor, mesh_shape
 from mlm.errors import ConfigError
-from mlm.experiment import model_config, optimizer_settings
 from mlm.input import prepare_text
 from mlm.masks import adaptive
 from mlm.mesh_rules import ROW_FIELDS, batch_problems
 from mlm.network import make_network
 from mlm.rules import validate_sizes
+from mlm.settings import model_config, optimizer_settings
 from mlm.start import find_start, with_sizes_of
 from mlm.training.freezing import frozen_paths, leaf_paths
 from mlm.training.optimizer import make_optimizer, make_schedule

@@ -12,6 +12,7 @@ import train as train_script
 from mlm import experiment, saved
 from mlm.config import apply_overrides, load_config
 from mlm.console import make_console
+from mlm.devices import check_devices
 from mlm.errors import ConfigError
 from mlm.rules import validate
 from mlm.shardings import print_shardings
@@ -147,6 +148,14 @@ def test_sizes_that_do_not_make_up_the_devices(shape, words):
     with pytest.raises(ConfigError, match="mesh.slices") as error:
         make_mesh(shape)
     assert words in str(error.value) and len(error.value.problems) == 1
+
+
+def test_the_devices_of_tensor_are_of_one_process(make_config, monkeypatch):
+    config = make_config(**{"mesh.tensor": 8, "model.heads": 8})
+    check_devices(config)
+    monkeypatch.setattr(jax, "local_device_count", lambda: 4)
+    with pytest.raises(ConfigError, match="mesh.tensor 8 does not divide the 4 devices of a pro"):
+        check_devices(config)
 
 
 def test_the_sizes_of_a_mesh():
