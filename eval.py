@@ -7,6 +7,7 @@ writes eval.json (eval-N.json for an older one).
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from mlm import cluster
 from mlm.cli import Parser, config_overrides, leave, run_command
 from mlm.console import make_console
 from mlm.errors import CheckpointError, ConfigError
@@ -24,11 +25,30 @@ def main(argv: Sequence[str]) -> None:
         "--config.data.FIELD=VALUE tells where the text of the run is now, --config.mesh.FIELD=N "
         "how the devices here share the work"
     )
+    cluster.add_flags(parser)
     args, rest = parser.parse_known_args(argv)
     overrides = config_overrides(rest)
     if args.top_k < 1:
         raise ConfigError(f"--top_k is {args.top_k}; give the number of candidates, 1 or more")
-    run(args.workdir, step=args.step, fill=args.fill, top_k=args.top_k, overrides=overrides)
+    step = find_step(args.workdir, args.step)
+    config = stored_config(Path(args.workdir), overrides)
+    place = cluster.find_place(args, seconds=config.processes.init_timeout_seconds)
+    with cluster.joined(place, config, step=step, fill=args.fill, top_k=args.top_k):
+        run(args.workdir, step=step, fill=args.fill, top_k=args.top_k, overrides=overrides)
+
+
+def find_step(workdir: str | Path, step: int | None) -> int:
+    """`step` if there is a checkpoint of it, of None the newest; raises CheckpointError if not."""
+    steps = saved_steps(Path(workdir) / "checkpoints")
+    if not steps:
+        raise CheckpointError(
+            f"--workdir {str(workdir)!r} holds no checkpoint of a run; train one with train.py"
+        )
+    if step is not None and step not in steps:
+        raise CheckpointError(
+            f"--workdir {workdir} has no checkpoint {step}; it has {', '.join(map(str, steps))}"
+        )
+    return steps[-1] if step is None else step
 
 
 def run(
@@ -43,38 +63,32 @@ def run(
 
     `overrides` are fields that a run may change, such as the places of its text.
     """
-    workdir = Path(workdir)
-    steps = saved_steps(workdir / "checkpoints")
-    if not steps:
-        raise CheckpointError(
-            f"--workdir {str(workdir)!r} holds no checkpoint of a run; train one with train.py"
-        )
-    if step is not None and step not in steps:
-        raise CheckpointError(
-            f"--workdir {workdir} has no checkpoint {step}; it has {', '.join(map(str, steps))}"
-        )
-    step = steps[-1] if step is None else step
+    workdir, step = Path(workdir), find_step(workdir, step)
+    first = cluster.is_first()  # of several processes: the one that writes
     config = stored_config(workdir, overrides or {})
 
     from mlm import experiment, saved
     from mlm.evaluation.report import print_evaluation, print_fills
 
-    console = make_console()
+    console = make_console(quiet=not first)
     if fill:
         fill_mask, params = saved.load_fill(config, workdir, step)
         print_fills(console, fill_mask, params, fill, top_k=top_k)
         return
     start = saved.kept_start(config, workdir)
     exp = experiment.build(config, start=start, say=console.print)
-    exp.run.keep(workdir)
+    if first:
+        exp.run.keep(workdir)
     shardings = exp.shardings.params
     params = saved.restore_params(exp.params, workdir, step, shardings=shardings)
     evaluation = exp.run.evaluate(params)
-    name = "eval.json" if step == steps[-1] else f"eval-{step}.json"
+    newest = step == find_step(workdir, None)
+    name = "eval.json" if newest else f"eval-{step}.json"
     result = saved.evaluation_result(config, workdir, step, evaluation)
-    write_json(workdir / name, result)
+    if first:
+        write_json(workdir / name, result)
     print_evaluation(console, **result)
 
 
 if __name__ == "__main__":
-    leave(run_command(main))
+    leave(cluster.leave(run_command(main)))

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from mlm import cluster
 from mlm.allocator import keep_freed_memory
 from mlm.cli import Parser, leave, parse_with_config, run_command
 from mlm.config import ARCHITECTURE, flat, with_architecture
@@ -31,6 +32,7 @@ def main(argv: Sequence[str]) -> int:
         action="store_true",
         help="show what each device of config.mesh would hold, and train nothing",
     )
+    cluster.add_flags(parser)
     args, config = parse_with_config(parser, argv)
     if args.print_shardings:
         from mlm.shardings import print_shardings
@@ -40,12 +42,16 @@ def main(argv: Sequence[str]) -> int:
     if args.workdir is None:
         parser.error("the following arguments are required: --workdir")
     keep_freed_memory()
-    return run(config, args.workdir)
+    place = cluster.find_place(args, seconds=config.processes.init_timeout_seconds)
+    with cluster.joined(place, config):
+        return run(config, args.workdir)
 
 
 def run(config: ConfigDict, workdir: str | Path) -> int:
     """Trains, evaluates and reports into `workdir`; 0, or 130 / 143 if a signal stopped it."""
-    with locked_workdir(workdir) as workdir:
+    first = cluster.is_first()  # of several processes: the one that writes for all
+    with locked_workdir(workdir, first=first) as workdir:
+        cluster.share(workdir)
         config = _with_saved_sizes(config, workdir)
         check_config(workdir, flat(config))
 
@@ -55,7 +61,7 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
         from mlm.evaluation.report import print_evaluation, print_fills
         from mlm.training.loop import train_in
 
-        console = make_console()
+        console = make_console(quiet=not first)
         if result := _finished(workdir):
             print_evaluation(console, **result)
             console.print(f"the run in {workdir} is complete; choose another --workdir for more")
@@ -65,18 +71,20 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
         devices.check_devices(config)
         start = saved.kept_start(config, workdir)
         exp = experiment.build(config, start=start, say=console.print)
-        exp.run.keep(workdir)
         print_experiment(console, exp)
         console.print(f"workdir {workdir}")
-        write_json(workdir / "environment.json", environment() | {"command": _command()})
-        write_json(workdir / "config.json", exp.run.config)
+        if first:
+            exp.run.keep(workdir)
+            write_json(workdir / "environment.json", environment() | {"command": _command()})
+            write_json(workdir / "config.json", exp.run.config)
         outcome = train_in(workdir, exp.run)
         if outcome.exit_code:
             console.print(f"stopped and saved at step {outcome.step}; the same command continues")
             return outcome.exit_code
 
         result = saved.evaluation_result(config, workdir, outcome.step, outcome.evaluation)
-        write_json(workdir / "eval.json", result)
+        if first:
+            write_json(workdir / "eval.json", result)
         print_evaluation(console, **result)
         print_fills(console, exp.fill, outcome.state.params, config.eval.fill)
         console.print(f"the run lies in {workdir}: eval.json, metrics.jsonl, checkpoints/")
@@ -105,4 +113,4 @@ def _finished(workdir: Path) -> dict | None:
 
 
 if __name__ == "__main__":
-    leave(run_command(main))
+    leave(cluster.leave(run_command(main)))

@@ -121,6 +121,11 @@ def get_config() -> ConfigDict:
     config.mesh.tensor = 1  # devices that share heads, hidden layers and the vocabulary
     config.mesh.slices = 1  # groups of devices that only a network connects, such as TPU slices
 
+    config.processes = ConfigDict()  # limits of time where several train as one
+    config.processes.init_timeout_seconds = 300  # for all to come; hosts start minutes apart
+    config.processes.heartbeat_timeout_seconds = 100  # of a host that is silent, e.g. without power
+    config.processes.shutdown_timeout_seconds = 30  # at the end, for all to be done
+
     config.log = ConfigDict()
     config.log.every_steps = 50  # a line in metrics.jsonl and on the screen
     config.log.tensorboard = True  # event files beside metrics.jsonl

@@ -26,7 +26,8 @@ def check_devices(config: ConfigDict) -> None:
     devices = jax.device_count()
     sizes = mesh_shape(config).over(devices)
     rows = {name: sizes[name] for name in ROW_FIELDS if sizes[name] > 1 or name == "data"}
-    if problems := list(batch_problems(config, rows, f", on {devices} devices")):
+    processes = f" of {n} processes" if (n := jax.process_count()) > 1 else ""
+    if problems := list(batch_problems(config, rows, f", on {devices} devices{processes}")):
         raise ConfigError(*problems)
     # A process reads the rows of its own devices, and those of one `tensor` have the same rows.
     local, tensor = jax.local_device_count(), sizes["tensor"]

@@ -49,3 +49,13 @@ class OutputError(MlmError, OSError):
     """Something the run must write cannot be written."""
 
     exit_code = 7
+
+
+class PeerError(MlmError, ConnectionError):
+    """Another process of the run is missing or gone; a restart may help."""
+
+    exit_code = 75
+
+    def __init__(self, message: str, *, exit_code: int = 75):
+        super().__init__(message)
+        self.exit_code = exit_code  # that of the process that failed first

@@ -34,6 +34,7 @@ from mlm.training.freezing import frozen_paths
 from mlm.training.loop import Run
 from mlm.training.optimizer import make_optimizer, make_schedule
 from mlm.training.parameter_rules import state_shardings
+from mlm.training.processes import check_same, put_whole
 from mlm.training.sharding import by_row, put_batch, replicated, row_parts
 from mlm.training.step import TrainState, make_init_state, make_train_step
 
@@ -108,6 +109,7 @@ def build(
     config = with_sizes_of(start, config, say=say)
     validate_sizes(config)
     text = prepare_text(config, documents=documents, tokenizer=start.tokenizer, say=say)
+    check_same("text or tokenizer", text.train.fingerprint + text.tokenizer.hash)
     for prompt in config.eval.fill:  # found now rather than at the end of the run
         check_prompt(text.tokenizer, prompt, config.model.max_length)
     rows = training_rows(config, text, say=say)
@@ -211,7 +213,7 @@ def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) ->
         lambda: eval_rows(rows, size, batch_size, special.pad),
         mask_token_id=special.mask,
         unigram_log_probs=unigram_log_probs(token_counts(text.train)),
-        put=lambda batch: jax.device_put(batch, by_row(mesh)),
+        put=functools.partial(put_whole, by_row(mesh)),
         replicated=replicated(mesh),
     )
 

@@ -16,7 +16,8 @@ POSITIVE = (
     "data.curriculum_visits model.layers model.width model.heads model.hidden model.max_length "
     "model.epsilon model.head_epsilon optimizer.learning_rate train.batch_size "
     "train.accumulation checkpoint.keep_last eval.length eval.batch_size eval.max_examples "
-    "masking.span_longest masking.stages"
+    "masking.span_longest masking.stages processes.init_timeout_seconds "
+    "processes.heartbeat_timeout_seconds processes.shutdown_timeout_seconds"
 ).split()
 NOT_NEGATIVE = (
     "data.overlap optimizer.clip_norm checkpoint.keep_best masking.pmi_count masking.patterns"

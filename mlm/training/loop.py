@@ -11,7 +11,8 @@ import numpy as np
 from mlm.data.prefetch import prefetch
 from mlm.errors import NonFiniteError, OutputError
 from mlm.training.checkpoint import Checkpoints, checkpoints_in
-from mlm.training.metrics import Interval, MetricWriter, host
+from mlm.training.metrics import Interval, MetricWriter, NoWriter, host
+from mlm.training.processes import is_first
 from mlm.training.progress import ProgressDisplay
 from mlm.training.signals import stop_on_signal
 from mlm.training.step import Batch, Params, StepMetrics, TrainState
@@ -88,13 +89,16 @@ def train(run: Run, workdir: str | Path) -> Outcome:
 
 
 def train_in(workdir: Path, run: Run) -> Outcome:
-    """`train`, in a folder that this process has locked and whose config is this run's."""
+    """`train`, in a folder that this process has locked and whose config is this run's.
+
+    Called by all of several processes it trains one model: the first has locked the folder.
+    """
     with (
         stop_on_signal() as stop,
         checkpoints_in(
             workdir / "checkpoints", keep_last=run.keep_last, keep_best=run.keep_best
         ) as checkpoints,
-        ProgressDisplay(total=run.total_steps) as display,
+        ProgressDisplay(total=run.total_steps, quiet=not is_first()) as display,
     ):
         # ---- where to start -------------------------------------------------------------------
         state, interval = run.init_state(), Interval(slots=run.slots)
@@ -103,7 +107,7 @@ def train_in(workdir: Path, run: Run) -> Outcome:
             state, sums = checkpoints.restore(start, like=state)
             interval.resume(sums)
             display.say(f"continuing at step {start} of {run.total_steps}")
-        writer = MetricWriter(workdir, resume_step=start, tensorboard=run.tensorboard)
+        writer = _writer(workdir, run, start)
         evaluation, pending = None, None
         batches = prefetch(run.batch_at, start=start, stop=run.total_steps, put=run.put)
 
@@ -136,7 +140,7 @@ def train_in(workdir: Path, run: Run) -> Outcome:
 
         try:
             if run.evaluate_first and not start:
-                write_json(workdir / "eval-0.json", {"step": 0, "masks": evaluate()})
+                _write(workdir / "eval-0.json", {"step": 0, "masks": evaluate()})
             for batch in batches:
                 # ---- one step -----------------------------------------------------------------
                 state, metrics = run.step(state, batch)
@@ -145,7 +149,7 @@ def train_in(workdir: Path, run: Run) -> Outcome:
                 pending = (step, metrics)
                 if step == start + 1:
                     finish_pending()
-                last, stopping = step == run.total_steps, bool(stop.signum)
+                last, stopping = step == run.total_steps, stop.asked_at(step)
 
                 # ---- evaluate -----------------------------------------------------------------
                 evaluation = None
@@ -181,8 +185,20 @@ def train_in(workdir: Path, run: Run) -> Outcome:
         return Outcome(step, state, evaluation, 0 if complete else stop.exit_code)
 
 
+def _writer(workdir: Path, run: Run, start: int) -> MetricWriter | NoWriter:
+    if not is_first():
+        return NoWriter()
+    return MetricWriter(workdir, resume_step=start, tensorboard=run.tensorboard)
+
+
 def _write_status(workdir: Path, state: str, step: int, total: int) -> None:
-    write_json(workdir / "status.json", {"state": state, "step": step, "total_steps": total})
+    _write(workdir / "status.json", {"state": state, "step": step, "total_steps": total})
+
+
+def _write(file: Path, value: object) -> None:
+    """Of several processes the first writes what only one can; all write checkpoints."""
+    if is_first():
+        write_json(file, value)
 
 
 def _way_out(checkpoints: Checkpoints) -> str:

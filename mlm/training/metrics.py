@@ -126,6 +126,16 @@ class MetricWriter:
             self.events.close()
 
 
+class NoWriter:
+    """In place of a `MetricWriter` in a process beside the first, which writes for all."""
+
+    def write(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
 def read_metrics(file: Path) -> list[dict]:
     """The lines of a `metrics.jsonl`, without one that is torn; empty if there is no file."""
     if not file.exists():

@@ -1,10 +1,17 @@
-"""Signals end training at the end of the step, with what was learnt until then."""
+"""Signals end training at the end of the step, with what was learnt until then.
+
+Signals have one owner: Python in a process by itself, jax where several must stop at one step.
+"""
 
 import contextlib
 import os
 import signal
 import threading
 from collections.abc import Callable, Iterator
+
+import jax
+from jax._src import distributed
+from jax.experimental import multihost_utils
 
 
 class StopRequest:
@@ -17,14 +24,32 @@ class StopRequest:
         """128 + signal, as shells report it: 130 for Ctrl-C, 143 for SIGTERM; 0 for none."""
         return 128 + self.signum if self.signum else 0
 
+    def asked_at(self, step: int) -> bool:
+        """Whether to stop at the end of `step`; to be asked at each."""
+        return bool(self.signum)
+
+
+class SharedStop(StopRequest):
+    """A request to any of several processes: all of them are told the same step to stop at."""
+
+    def asked_at(self, step: int) -> bool:
+        if not multihost_utils.reached_preemption_sync_point(step):
+            return False
+        self.signum = self.signum or signal.SIGTERM
+        return True
+
 
 @contextlib.contextmanager
 def stop_on_signal() -> Iterator[StopRequest]:
     """A request that SIGTERM or SIGINT fills in; a second signal leaves at once.
 
     Outside the main thread (a notebook server's worker) Python allows no handlers; the request
-    then stays empty.
+    then stays empty. Of several processes it is enough that one gets the signal.
     """
+    if jax.process_count() > 1:
+        with _stop_together() as request:
+            yield request
+        return
     request = StopRequest()
 
     def handle(signum, frame):
@@ -35,6 +60,28 @@ def stop_on_signal() -> Iterator[StopRequest]:
 
     with _handled_by(handle, signal.SIGTERM, signal.SIGINT):
         yield request
+
+
+@contextlib.contextmanager
+def _stop_together() -> Iterator[StopRequest]:
+    """SIGTERM is jax's: its service tells all processes of it. Ctrl-C is passed on as SIGTERM."""
+    request = SharedStop()
+    # Public calls would take the signal when the processes join, long before it is asked for.
+    jax.config.update("jax_enable_preemption_service", True)
+    distributed.global_state.initialize_preemption_sync_manager()
+
+    def handle(signum, frame):
+        if request.signum:
+            os._exit(128 + signum)
+        request.signum = signum
+        _say("interrupted, all processes save at the end of one step")
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    try:
+        with _handled_by(handle, signal.SIGINT):
+            yield request
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager

@@ -19,16 +19,17 @@ from mlm.whole_file import write_whole
 # mesh the losses agree to 1e-5. What the text fields stand for is compared by content, see
 # `mlm.saved.keep_text`.
 FREE_FIELDS = (
-    "log. checkpoint. eval.every_ eval.fill data.cache_dir data.corpus data.source "
+    "log. checkpoint. processes. eval.every_ eval.fill data.cache_dir data.corpus data.source "
     "data.heldout_corpus data.store data.tokenizer mesh."
 ).split()
 
 
 @contextlib.contextmanager
-def locked_workdir(path: str | Path) -> Iterator[Path]:
+def locked_workdir(path: str | Path, *, first: bool = True) -> Iterator[Path]:
     """The folder `path`, created if need be and locked against a second run.
 
-    The kernel frees the lock with its owner, so a killed run leaves none behind.
+    The kernel frees the lock with its owner, so a killed run leaves none behind. Of several
+    processes that train as one the first locks it for all.
 
     Raises:
       ConfigError: `path` is empty.
@@ -38,6 +39,9 @@ def locked_workdir(path: str | Path) -> Iterator[Path]:
     if not str(path):
         raise ConfigError("--workdir is empty; name the folder of the run, such as runs/mine")
     path = Path(path).absolute()
+    if not first:
+        yield path
+        return
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "a+")  # noqa: SIM115 (held open to the end of the run)

@@ -1,0 +1,237 @@
+"""Several processes that train as one: found or told, joined before jax starts, left together.
+
+On a machine by itself nothing of this happens, and jax is not even imported.
+"""
+
+import argparse
+import contextlib
+import hashlib
+import importlib.util
+import os
+import platform
+import time
+from collections.abc import Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+from ml_collections import ConfigDict
+
+from mlm.config import flat
+from mlm.errors import ConfigError, MlmError, PeerError
+from mlm.lifeline import Lifeline, Place
+from mlm.meeting import meet
+
+# What a cluster that jax knows puts into the environment. A TPU says nothing there, but needs
+# libtpu. In Kubernetes jax needs an indexed job: a pod by itself is a plain machine.
+HINTS = (
+    "SLURM_PROCID",
+    "OMPI_MCA_orte_hnp_uri",
+    "JOB_COMPLETION_INDEX",
+    "TPU_WORKER_HOSTNAMES",
+    "TPU_PROCESS_ADDRESSES",
+)
+STOPPED = (0, 130, 143)  # exit codes of a process whose work is saved
+
+_joined: "_Joined | None" = None
+
+
+class _Joined:
+    """What this process is among others."""
+
+    def __init__(self, place: Place, lifeline: Lifeline):
+        self.place, self.lifeline = place, lifeline
+        self.message = ""  # of the error that ends this process
+
+
+def add_flags(parser: argparse.ArgumentParser) -> None:
+    """Flags that say which of several processes this is, where no cluster says so."""
+    group = parser.add_argument_group("several processes (docs/processes.md)")
+    group.add_argument("--coordinator", metavar="HOST:PORT", help="where process 0 listens")
+    group.add_argument("--num_processes", type=int, help="1: none but this, also in a cluster")
+    group.add_argument("--process_id", type=int, help="of this one, from 0")
+
+
+def is_first() -> bool:
+    """Whether this process is the one that writes: by itself, or number 0 of several."""
+    return _joined is None or _joined.place.index == 0
+
+
+def find_place(args: argparse.Namespace, *, seconds: float) -> Place | None:
+    """Where the flags, or else a cluster, put this process; None if it is by itself.
+
+    Args:
+      args: with the flags of `add_flags`.
+      seconds: how long to wait for the name of the first machine.
+
+    Raises:
+      ConfigError: the flags are incomplete or cannot be, or the cluster does not say enough.
+    """
+    flags = {n: getattr(args, n) for n in ("coordinator", "num_processes", "process_id")}
+    if all(value is None for value in flags.values()):
+        return _detected(seconds)
+    if flags["num_processes"] == 1 and not flags["process_id"]:
+        return None
+    missing = [f"--{name}" for name, value in flags.items() if value is None]
+    if missing:
+        raise ConfigError(f"{' and '.join(missing)} is missing; give all of {_flags(flags)}")
+    return _checked(Place(flags["coordinator"], flags["num_processes"], flags["process_id"]))
+
+
+def _flags(names) -> str:
+    return ", ".join(f"--{name}" for name in names)
+
+
+def _checked(place: Place) -> Place:
+    host, _, port = place.coordinator.rpartition(":")
+    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+        raise ConfigError(
+            f"--coordinator is {place.coordinator!r}; give HOST:PORT, such as 10.0.0.1:8476"
+        )
+    if not 0 <= place.index < place.count:
+        raise ConfigError(
+            f"--process_id is {place.index} with --num_processes {place.count}; ids go from 0 to "
+            "one less than their number"
+        )
+    return place
+
+
+def _detected(seconds: float) -> Place | None:
+    """What the cluster says that jax detects; None on a plain machine, or in a cluster of one."""
+    if not any(name in os.environ for name in HINTS) and not importlib.util.find_spec("libtpu"):
+        return None
+    import jax  # noqa: F401 (it finds out whether this is a TPU machine)
+
+    # Only here does jax say what it would use; `initialize()` alone would abort after minutes.
+    from jax._src.clusters import ClusterEnv
+
+    try:
+        for env in ClusterEnv._cluster_types:
+            is_pod = env.__name__ == "K8sCluster"
+            if env.opt_in_only_method or (is_pod and "JOB_COMPLETION_INDEX" not in os.environ):
+                continue
+            if env.is_env_present():
+                return _place_in(env, seconds)
+    except Exception as error:
+        raise ConfigError(
+            f"this looks like a cluster, but jax cannot tell the place of this process ({error}); "
+            "give --coordinator, --num_processes and --process_id, or --num_processes=1"
+        ) from error
+    return None
+
+
+def _place_in(env: type, seconds: float) -> Place | None:
+    count = env.get_process_count()
+    if count == 1:
+        return None
+    port = os.environ.get("JAX_COORDINATOR_PORT")
+    coordinator = env.get_coordinator_address(
+        timeout_secs=int(seconds), override_coordinator_port=port
+    )
+    local = env.get_local_process_id()  # as jax does: a GPU for each process of a machine
+    devices = None if local is None or "JAX_LOCAL_DEVICE_IDS" in os.environ else (local,)
+    return Place(coordinator, count, env.get_process_id(), devices)
+
+
+def share(workdir: Path) -> None:
+    """Waits until the first process has locked `workdir`; raises ConfigError if it is another."""
+    if _joined is not None:
+        from mlm.training.processes import check_same_folder
+
+        check_same_folder(workdir)
+
+
+@contextlib.contextmanager
+def joined(place: Place | None, config: ConfigDict, **more: object) -> Iterator[None]:
+    """Runs the block as one process of several; if `place` is None, as it is.
+
+    An error in the block ends all processes once `leave` has told them.
+
+    Args:
+      place: from `find_place`.
+      config: must be the same in all processes; `config.processes` has the limits of time.
+      more: other values that must be the same.
+
+    Raises:
+      ConfigError, PeerError: the processes do not come together, see `meet`.
+    """
+    global _joined
+    if place is None:
+        yield
+        return
+    limits = config.processes
+    facts = _versions() | flat(config) | more
+    lifeline = meet(place, facts, seconds=limits.init_timeout_seconds)
+    _joined = _Joined(place, lifeline)
+    try:
+        _initialize(place, limits)
+        yield
+    except BaseException as error:
+        if not isinstance(error, (MlmError, KeyboardInterrupt)) or _is_of_jax(error.__cause__):
+            time.sleep(2)  # if another process is the cause, its message ends this one meanwhile
+        _joined.message = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise
+
+
+def _is_of_jax(error: BaseException | None) -> bool:
+    return error is not None and not isinstance(error, OSError)
+
+
+def _versions() -> dict[str, str]:
+    """The code and what it runs on: what computes must be the same everywhere."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    return {
+        "code of mlm": digest.hexdigest()[:12],
+        "python": platform.python_version(),
+        "jax": version("jax"),
+    }
+
+
+def _initialize(place: Place, limits: ConfigDict) -> None:
+    """Starts jax's own service; nothing of jax that needs devices may come before."""
+    import jax
+
+    # jax takes SIGTERM for itself from here on, and only the training loop asks for it; until then
+    # the signal ends the process as always, see `mlm.training.signals`.
+    jax.config.update("jax_enable_preemption_service", False)
+    host, port = place.address
+    local = host in ("127.0.0.1", "localhost")
+    try:
+        jax.distributed.initialize(
+            place.coordinator,
+            place.count,
+            place.index,
+            local_device_ids=place.local_devices,
+            cluster_detection_method="deactivate",
+            initialization_timeout=limits.init_timeout_seconds,
+            heartbeat_timeout_seconds=limits.heartbeat_timeout_seconds,
+            shutdown_timeout_seconds=limits.shutdown_timeout_seconds,
+            coordinator_bind_address=f"{host}:{port}" if local else None,
+        )
+    except RuntimeError as error:
+        raise PeerError(
+            f"jax could not start at {place.coordinator} ({str(error).splitlines()[0]}); choose "
+            "another port, or start the same command again"
+        ) from error
+
+
+def leave(exit_code: int) -> int:
+    """`exit_code`, after the other processes have been told of it.
+
+    They wait for each other if all is well, and end with this one if not.
+    """
+    if _joined is None:
+        return exit_code
+    if exit_code in STOPPED:
+        import jax
+
+        _joined.lifeline.done()
+        with contextlib.suppress(Exception):  # all that matters is on disk
+            jax.distributed.shutdown()
+    else:
+        place = _joined.place
+        line = f"process {place.index} of {place.count} failed (exit code {exit_code}): "
+        _joined.lifeline.fail(exit_code, line + _joined.message)
+    return exit_code

@@ -1,0 +1,109 @@
+"""One connection from every process of a run to process 0, open from before jax starts to the end.
+
+jax 0.10 answers a process that failed or was killed with a C++ abort, or with a wait of minutes.
+The kernel closes the connection of a process that is gone at once, and the others then end with
+one line, whatever they wait for.
+
+Messages are lines of JSON. Like jax's own service, the port asks for no password.
+"""
+
+import contextlib
+import json
+import os
+import socket
+import threading
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from mlm.errors import PeerError
+
+WAY_OUT = "the same command continues from the newest checkpoint"
+
+
+class Place(NamedTuple):
+    """Which process this is, and where process 0 is."""
+
+    coordinator: str  # HOST:PORT
+    count: int
+    index: int
+    local_devices: tuple[int, ...] | None = None  # None: all that the machine has
+
+    @property
+    def address(self) -> tuple[str, int]:
+        host, _, port = self.coordinator.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class Peer:
+    """One connection: a line of JSON per message."""
+
+    def __init__(self, connection: socket.socket):
+        # A firewall forgets a connection on which nothing is said.
+        connection.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        if hasattr(socket, "TCP_KEEPIDLE"):
+            connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_KEEPIDLE, 60)
+        self._connection = connection
+        self._reader = connection.makefile("r", encoding="utf-8")
+
+    def send(self, message: Mapping[str, object]) -> None:
+        with contextlib.suppress(OSError):  # who is gone is noticed where it is listened to
+            self._connection.sendall(json.dumps(message).encode() + b"\n")
+
+    def receive(self, seconds: float | None = None) -> dict | None:
+        """The next message; None if there is none in that time, no more, or it is no message."""
+        try:
+            self._connection.settimeout(seconds)
+            message = json.loads(self._reader.readline())
+        except (OSError, ValueError):
+            return None
+        return message if isinstance(message, dict) else None
+
+    def close(self) -> None:
+        self._reader.close()
+        self._connection.close()
+
+
+class Lifeline:
+    """The open connections of this process; made by `mlm.meeting.meet`."""
+
+    def __init__(self, place: Place, peers: Mapping[int, Peer]):
+        self._place, self._peers = place, dict(peers)
+        self._over = set()  # who has said that it is done
+        for index, peer in self._peers.items():
+            threading.Thread(target=self._listen, args=(index, peer), daemon=True).start()
+
+    def done(self) -> None:
+        """Tells that this process is about to end well."""
+        self._tell({"done": True})
+
+    def fail(self, exit_code: int, message: str) -> None:
+        """Tells that this process ends with an error, so that the others end with it."""
+        self._spread(self._place.index, exit_code, message)
+
+    def _tell(self, message: Mapping[str, object], but: int | None = None) -> None:
+        for index, peer in self._peers.items():
+            if index != but:
+                peer.send(message)
+
+    def _spread(self, process: int, exit_code: int, message: str) -> None:
+        self._tell({"failed": process, "exit_code": exit_code, "message": message}, but=process)
+        if self._place.index == 0:
+            time.sleep(0.5)  # others abort when jax's service, which is here, ends before them
+
+    def _listen(self, index: int, peer: Peer) -> None:
+        while message := peer.receive():
+            if message.get("done"):
+                self._over.add(index)
+            elif "failed" in message:
+                self._end(message["failed"], message["exit_code"], message["message"])
+        if index not in self._over:
+            process = f"process {index} of {self._place.count}"
+            self._end(index, PeerError.exit_code, f"{process} is gone; {WAY_OUT}")
+
+    def _end(self, process: int, exit_code: int, message: str) -> None:
+        """Ends this process because of another one."""
+        os.write(2, f"error: {message}\n".encode())
+        if self._place.index == 0:
+            self._spread(process, exit_code, message)
+        os._exit(exit_code)

@@ -1,0 +1,168 @@
+"""All processes of a run meet at the coordinator's port before jax starts there.
+
+jax 0.10 answers a process that is missing, or there twice, with a C++ abort after minutes; here it
+is one line in every process, and so are configs, code or versions that are not the same.
+"""
+
+import json
+import os
+import socket
+import time
+from collections.abc import Iterable, Mapping
+
+from mlm.errors import ConfigError, PeerError
+from mlm.lifeline import WAY_OUT, Lifeline, Peer, Place
+
+HELLO_SECONDS = 5  # for the first line of who connects
+PORT_SECONDS = 10  # how long a port may be taken, by the run that was here before
+
+
+def meet(place: Place, facts: Mapping[str, object], *, seconds: float) -> Lifeline:
+    """Waits until all processes are there and know that they belong together.
+
+    Args:
+      place: of this process.
+      facts: what must be the same in all of them, JSON values by name.
+      seconds: how long some may come later than others.
+
+    Raises:
+      ConfigError: a process id is there twice, or processes differ in their number or facts.
+      PeerError: process 0 cannot be reached, its port is taken, or a process does not come.
+    """
+    facts = json.loads(json.dumps(dict(facts)))
+    if place.index:
+        return Lifeline(place, {0: _join(place, facts, seconds)})
+    with _listener(place, seconds) as listener:
+        return Lifeline(place, _gather(place, facts, listener, seconds))
+
+
+def _listener(place: Place, seconds: float) -> socket.socket:
+    """A socket on the port of the coordinator: of this machine alone if that is what is named."""
+    host, port = place.address
+    local = host in ("127.0.0.1", "localhost")
+    began, wait = time.monotonic(), min(PORT_SECONDS, seconds)
+    while True:
+        try:
+            if local:
+                return socket.create_server(("127.0.0.1", port), backlog=1024)
+            both = socket.has_dualstack_ipv6()
+            family = socket.AF_INET6 if both else socket.AF_INET
+            return socket.create_server(
+                ("", port), family=family, backlog=1024, dualstack_ipv6=both
+            )
+        except OSError as error:
+            if time.monotonic() - began > wait:
+                raise PeerError(
+                    f"the port of the coordinator {place.coordinator} cannot be had after "
+                    f"{wait:g} s ({error.strerror}); choose another port"
+                ) from error
+            time.sleep(0.2)
+
+
+def _gather(place: Place, facts: dict, listener: socket.socket, seconds: float) -> dict[int, Peer]:
+    """Connections to all other processes, in process 0."""
+    peers, names = {}, {0: _own_name()}
+    deadline = time.monotonic() + seconds
+    try:
+        while missing := [i for i in range(1, place.count) if i not in peers]:
+            peer = _accept(listener, deadline)
+            if peer is None:
+                raise PeerError(_absent(place, missing, seconds))
+            hello = peer.receive(HELLO_SECONDS) or {}
+            if not hello.keys() >= {"process", "count", "name", "facts"}:  # not one of us
+                peer.close()
+                continue
+            index = hello["process"]
+            try:
+                _check(hello, place, names, facts)
+            except ConfigError as error:
+                _refuse([peer], error)
+                raise
+            peers[index], names[index] = peer, hello["name"]
+    except (ConfigError, PeerError) as error:
+        _refuse(peers.values(), error)
+        raise
+    for peer in peers.values():
+        peer.send({"go": True})
+    return peers
+
+
+def _accept(listener: socket.socket, deadline: float) -> Peer | None:
+    listener.settimeout(max(0.01, deadline - time.monotonic()))
+    try:
+        return Peer(listener.accept()[0])
+    except OSError:
+        return None
+
+
+def _check(hello: dict, place: Place, names: dict[int, str], facts: dict) -> None:
+    """Raises ConfigError unless the process that says `hello` belongs here."""
+    index, name = hello["process"], hello["name"]
+    if hello["count"] != place.count:
+        raise ConfigError(
+            f"process {index} ({name}) was told of {hello['count']} processes, process 0 "
+            f"({names[0]}) of {place.count}; give all the same --num_processes"
+        )
+    if index in names:
+        raise ConfigError(
+            f"process id {index} is there twice ({names[index]} and {name}); give each its own, "
+            f"from 0 to {place.count - 1}"
+        )
+    theirs = hello["facts"]
+    differing = [n for n in sorted({*theirs, *facts}) if theirs.get(n) != facts.get(n)]
+    if differing:
+        shown = ", ".join(f"{n} {facts.get(n)} -> {theirs.get(n)}" for n in differing[:5])
+        raise ConfigError(
+            f"process {index} ({name}) differs from process 0 ({names[0]}): {shown}; start all "
+            "with the same command, code and versions"
+        )
+
+
+def _join(place: Place, facts: dict, seconds: float) -> Peer:
+    """A connection to process 0, which has found all the others."""
+    deadline = time.monotonic() + seconds
+    peer = _connect(place, deadline)
+    if peer is None:
+        raise PeerError(
+            f"the coordinator {place.coordinator} could not be reached in {seconds:g} s; is "
+            "process 0 running there?"
+        )
+    hello = {"process": place.index, "count": place.count, "name": _own_name(), "facts": facts}
+    peer.send(hello)
+    answer = peer.receive(max(1.0, deadline - time.monotonic() + HELLO_SECONDS))
+    if answer is None:
+        raise PeerError(
+            f"process 0 at {place.coordinator} ended, or said nothing for {seconds:g} s; {WAY_OUT}"
+        )
+    if error := answer.get("error"):
+        raise PeerError(error, exit_code=answer["exit_code"])
+    return peer
+
+
+def _connect(place: Place, deadline: float) -> Peer | None:
+    while True:
+        left = deadline - time.monotonic()
+        try:
+            return Peer(socket.create_connection(place.address, timeout=max(0.1, left)))
+        except OSError:
+            if left <= 0:
+                return None
+            time.sleep(min(0.2, max(0.01, left)))
+
+
+def _refuse(peers: Iterable[Peer], error: ConfigError | PeerError) -> None:
+    for peer in peers:
+        peer.send({"error": str(error), "exit_code": error.exit_code})
+
+
+def _absent(place: Place, missing: list[int], seconds: float) -> str:
+    shown = ", ".join(map(str, missing[:8])) + (", ..." if len(missing) > 8 else "")
+    many = "es" if len(missing) > 1 else ""
+    return (
+        f"process{many} {shown} of {place.count} did not come to {place.coordinator} in "
+        f"{seconds:g} s; look there for the reason, or raise config.processes.init_timeout_seconds"
+    )
+
+
+def _own_name() -> str:
+    return f"process {os.getpid()} on {socket.gethostname()}"

@@ -1,0 +1,71 @@
+"""What differs where several processes train as one: each has some of the devices.
+
+All take the same steps and see the same metrics; what only one can do is left to the first.
+"""
+
+import time
+import zlib
+from pathlib import Path
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+
+from mlm.errors import ConfigError
+
+VISIBLE_SECONDS = 10  # until a file that one host has written is seen by others
+
+
+def is_first() -> bool:
+    """Whether this process writes metrics, status and results; a process by itself does."""
+    return jax.process_index() == 0
+
+
+def put_whole(
+    sharding: jax.sharding.Sharding, batch: dict[str, np.ndarray]
+) -> dict[str, jax.Array]:
+    """A batch that every process has whole, on the devices: each takes its rows of it."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(batch, sharding)
+    return {
+        name: jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
+        for name, rows in batch.items()
+    }
+
+
+def check_same_folder(workdir: Path) -> None:
+    """Waits until the first process has locked `workdir`; all must see the same folder.
+
+    Raises:
+      ConfigError: this process does not.
+    """
+    multihost_utils.sync_global_devices("workdir is locked")
+    wanted = int(multihost_utils.broadcast_one_to_all(np.uint32(_mark(workdir))))
+    deadline = time.monotonic() + VISIBLE_SECONDS
+    while _mark(workdir) != wanted:
+        if time.monotonic() > deadline:
+            raise ConfigError(
+                f"--workdir {workdir} of process {jax.process_index()} is not the folder of "
+                "process 0; name one that all machines share"
+            )
+        time.sleep(0.2)
+
+
+def check_same(name: str, value: str) -> None:
+    """Raises ConfigError where `value` is not that of the first process."""
+    if jax.process_count() == 1:
+        return
+    mark = zlib.crc32(value.encode())
+    if int(multihost_utils.broadcast_one_to_all(np.uint32(mark))) != mark:
+        raise ConfigError(
+            f"process {jax.process_index()} has another {name} than process 0 ({value[:60]}); "
+            "give all the same files"
+        )
+
+
+def _mark(workdir: Path) -> int:
+    """A number for whoever has locked `workdir`; 0 if no one has."""
+    try:
+        return zlib.crc32((workdir / ".lock").read_bytes())
+    except OSError:
+        return 0
