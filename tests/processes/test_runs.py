@@ -1,0 +1,110 @@
+"""Two and four processes train like one, for real; and what ends one of them ends all."""
+
+import json
+import os
+import signal
+import time
+
+import numpy as np
+import pytest
+from launched import COUNTS, children, gone, last_step, lines, status, wait_for_new_step
+
+from mlm.replay import replay
+from mlm.stored_config import stored_config
+from mlm.training.workdir import saved_steps
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    return tmp_path_factory.mktemp("whole")
+
+
+@pytest.fixture
+def single(start, whole):
+    """The workdir of the same run in one process, to the end."""
+    if not (whole / "eval.json").exists():
+        process = start("train.py", f"--workdir={whole}")
+        _, error = process.communicate(timeout=120)
+        assert process.returncode == 0, error
+    return whole
+
+
+def test_two_then_four_then_one_equal_one(start, single, tmp_path):
+    # ---- two: SIGTERM to one of them ----------------------------------------------------------
+    two = start("train.py", f"--workdir={tmp_path}", processes=2)
+    wait_for_new_step(two, tmp_path, 30)
+    os.kill(children(two)[1], signal.SIGTERM)
+    out, error = two.communicate(timeout=60)
+    assert two.returncode == 143, error
+    stopped = last_step(tmp_path)
+    assert status(tmp_path)["state"] == "stopped" and status(tmp_path)["step"] == stopped
+    assert saved_steps(tmp_path / "checkpoints")[-1] == stopped
+    assert f"stopped and saved at step {stopped}" in out and out.count("step  30/600") == 1
+
+    # ---- four: one is killed ------------------------------------------------------------------
+    four = start("train.py", f"--workdir={tmp_path}", processes=4)
+    wait_for_new_step(four, tmp_path, stopped + 60)
+    pids = children(four)
+    began = time.monotonic()
+    os.kill(pids[2], signal.SIGKILL)
+    out, error = four.communicate(timeout=60)
+    assert time.monotonic() - began < 10 and all(map(gone, pids))
+    assert four.returncode == 75 and f"continuing at step {stopped} of 600" in out
+    assert "process 2 was killed by SIGKILL" in error and "Traceback" not in error
+
+    # ---- one, to the end ----------------------------------------------------------------------
+    saved = saved_steps(tmp_path / "checkpoints")[-1]
+    one = start("train.py", f"--workdir={tmp_path}")
+    out, error = one.communicate(timeout=120)
+    assert one.returncode == 0, error
+    assert stopped <= saved and f"continuing at step {saved} of 600" in out
+
+    expected, found = lines(single), lines(tmp_path)
+    assert len(expected) == len(found) == 600
+    for step in expected:
+        for name in COUNTS:
+            assert found[step][name] == expected[step][name], (step, name)
+        assert abs(found[step]["train/loss"] - expected[step]["train/loss"]) < 1e-5, step
+
+
+def test_evaluation_and_batches_are_those_of_one_process(start, single, tmp_path):
+    expected = json.loads((single / "eval.json").read_text())["masks"]["token@0.15"]
+    process = start("eval.py", f"--workdir={single}", processes=2)
+    out, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    found = json.loads((single / "eval.json").read_text())["masks"]["token@0.15"]
+    for name in ("mask_hash", "masked_tokens", "realised_rate", "unigram_loss", "top1", "top5"):
+        assert found[name] == expected[name], name
+    assert abs(found["loss"] - expected["loss"]) < 1e-5
+
+    flags = f"--out={tmp_path / 'step.npz'}", "--step=77"
+    process = start("tests/processes/consume.py", *flags, processes=2)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error
+    seen = np.load(tmp_path / "step.npz")
+    replayed = replay(stored_config(single, {}), single, 77, say=str).arrays
+    assert len(seen.files) >= 8
+    for name in seen.files:
+        np.testing.assert_array_equal(seen[name], replayed[name], err_msg=name)
+
+
+def test_an_exception_in_one_process_ends_all_and_is_told_first(start, tmp_path):
+    process = start(
+        "train.py", f"--workdir={tmp_path}", processes=2, train__loss="broken_loss:loss"
+    )
+    _, error = process.communicate(timeout=60)
+    assert process.returncode not in (0, 75)
+    told = [line for line in error.splitlines() if "the loss of process 1 is broken" in line]
+    assert told[0].startswith("process 1: ")
+    assert told[-1].startswith("error: process 1 of 2 failed")
+
+
+def test_a_second_run_in_the_same_workdir_is_refused(start, single):
+    import fcntl
+
+    with open(single / ".lock", "r+") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        process = start("train.py", f"--workdir={single}", processes=2)
+        _, error = process.communicate(timeout=60)
+    assert process.returncode == 6, error
+    assert "is in use by" in error.splitlines()[0]
