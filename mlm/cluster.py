@@ -231,6 +231,7 @@ def leave(exit_code: int) -> int:
         with contextlib.suppress(Exception):  # all that matters is on disk
             jax.distributed.shutdown()
     else:
+        time.sleep(0.2)  # its own message comes first also where it passes through a pipe
         place = _joined.place
         line = f"process {place.index} of {place.count} failed (exit code {exit_code}): "
         _joined.lifeline.fail(exit_code, line + _joined.message)

@@ -87,6 +87,7 @@ class Lifeline:
                 peer.send(message)
 
     def _spread(self, process: int, exit_code: int, message: str) -> None:
+        self._over.update(self._peers)  # they end because of this, which is no news
         self._tell({"failed": process, "exit_code": exit_code, "message": message}, but=process)
         if self._place.index == 0:
             time.sleep(0.5)  # others abort when jax's service, which is here, ends before them

@@ -36,6 +36,8 @@ class SharedStop(StopRequest):
         if not multihost_utils.reached_preemption_sync_point(step):
             return False
         self.signum = self.signum or signal.SIGTERM
+        if jax.process_index() == 0:
+            _say(f"all processes save at the end of step {step}")
         return True
 
 
@@ -74,7 +76,6 @@ def _stop_together() -> Iterator[StopRequest]:
         if request.signum:
             os._exit(128 + signum)
         request.signum = signum
-        _say("interrupted, all processes save at the end of one step")
         os.kill(os.getpid(), signal.SIGTERM)
 
     try:

@@ -28,9 +28,9 @@ def start(tiny, compiled):
 
     def start(script, *flags, processes=1, **overrides) -> subprocess.Popen:
         fields = tiny | {
-            "train.total_steps": 600,
+            "train.total_steps": 400,
             "checkpoint.every_steps": 50,
-            "eval.every_steps": 300,
+            "eval.every_steps": 200,
             "model.dropout": 0.0,
             "model.attention_dropout": 0.0,
             "optimizer.learning_rate": 1e-4,

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from launched import COUNTS, children, gone, last_step, lines, status, wait_for_new_step
 
+from mlm.commands.launch import free_port
 from mlm.replay import replay
 from mlm.stored_config import stored_config
 from mlm.training.workdir import saved_steps
@@ -37,19 +38,20 @@ def test_two_then_four_then_one_equal_one(start, single, tmp_path):
     out, error = two.communicate(timeout=60)
     assert two.returncode == 143, error
     stopped = last_step(tmp_path)
+    assert f"all processes save at the end of step {stopped}" in error
     assert status(tmp_path)["state"] == "stopped" and status(tmp_path)["step"] == stopped
     assert saved_steps(tmp_path / "checkpoints")[-1] == stopped
-    assert f"stopped and saved at step {stopped}" in out and out.count("step  30/600") == 1
+    assert f"stopped and saved at step {stopped}" in out and out.count("step  30/400") == 1
 
     # ---- four: one is killed ------------------------------------------------------------------
     four = start("train.py", f"--workdir={tmp_path}", processes=4)
-    wait_for_new_step(four, tmp_path, stopped + 60)
+    wait_for_new_step(four, tmp_path, stopped + 20)
     pids = children(four)
     began = time.monotonic()
     os.kill(pids[2], signal.SIGKILL)
     out, error = four.communicate(timeout=60)
     assert time.monotonic() - began < 10 and all(map(gone, pids))
-    assert four.returncode == 75 and f"continuing at step {stopped} of 600" in out
+    assert four.returncode == 75 and f"continuing at step {stopped} of 400" in out
     assert "process 2 was killed by SIGKILL" in error and "Traceback" not in error
 
     # ---- one, to the end ----------------------------------------------------------------------
@@ -57,10 +59,10 @@ def test_two_then_four_then_one_equal_one(start, single, tmp_path):
     one = start("train.py", f"--workdir={tmp_path}")
     out, error = one.communicate(timeout=120)
     assert one.returncode == 0, error
-    assert stopped <= saved and f"continuing at step {saved} of 600" in out
+    assert stopped <= saved and f"continuing at step {saved} of 400" in out
 
     expected, found = lines(single), lines(tmp_path)
-    assert len(expected) == len(found) == 600
+    assert len(expected) == len(found) == 400
     for step in expected:
         for name in COUNTS:
             assert found[step][name] == expected[step][name], (step, name)
@@ -96,7 +98,36 @@ def test_an_exception_in_one_process_ends_all_and_is_told_first(start, tmp_path)
     assert process.returncode not in (0, 75)
     told = [line for line in error.splitlines() if "the loss of process 1 is broken" in line]
     assert told[0].startswith("process 1: ")
-    assert told[-1].startswith("error: process 1 of 2 failed")
+    assert told[-1].startswith("error: process 1 of 2 failed") and " is gone" not in error
+
+
+@pytest.mark.parametrize("other", [0, 1])
+def test_another_config_is_refused_by_both_before_anything_is_written(start, tmp_path, other):
+    port = free_port()
+    flags = f"--coordinator=127.0.0.1:{port}", "--num_processes=2", f"--workdir={tmp_path}"
+    both = [
+        start(
+            "train.py", *flags, f"--process_id={i}", model__custom="none:none" if i == other else ""
+        )
+        for i in (0, 1)
+    ]
+    told = [process.communicate(timeout=30)[1].splitlines() for process in both]
+    assert [process.returncode for process in both] == [2, 2]
+    assert told[0] == told[1] and len(told[0]) == 1
+    assert "differs from process 0" in told[0][0] and "model.custom" in told[0][0]
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_process_by_itself_does_not_wait_longer_than_it_may(start, tmp_path):
+    flags = f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", f"--workdir={tmp_path}"
+    limit = {"processes__init_timeout_seconds": 1}
+    began = time.monotonic()
+    both = [start("train.py", *flags, f"--process_id={i}", **limit) for i in (0, 1)]
+    both[1].kill()
+    told = both[0].communicate(timeout=30)[1]
+    both[1].communicate()
+    assert both[0].returncode == 75 and time.monotonic() - began < 11
+    assert told.startswith("error: process") and "Traceback" not in told
 
 
 def test_a_second_run_in_the_same_workdir_is_refused(start, single):
@@ -107,4 +138,7 @@ def test_a_second_run_in_the_same_workdir_is_refused(start, single):
         process = start("train.py", f"--workdir={single}", processes=2)
         _, error = process.communicate(timeout=60)
     assert process.returncode == 6, error
-    assert "is in use by" in error.splitlines()[0]
+    lines = error.splitlines()
+    assert lines[0].startswith("error: --workdir") and "is in use by" in lines[0]
+    assert lines[1].startswith("process 1: error: process 0 of 2 failed (exit code 6)")
+    assert len(lines) == 2
