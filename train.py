@@ -15,6 +15,7 @@ from mlm.allocator import keep_freed_memory
 from mlm.cli import Parser, leave, parse_with_config, run_command
 from mlm.config import ARCHITECTURE, flat, with_architecture
 from mlm.console import make_console
+from mlm.determinism import make_deterministic
 from mlm.training.workdir import (
     check_config,
     locked_workdir,
@@ -42,6 +43,7 @@ def main(argv: Sequence[str]) -> int:
     if args.workdir is None:
         parser.error("the following arguments are required: --workdir")
     keep_freed_memory()
+    make_deterministic(config.deterministic)
     place = cluster.find_place(args, seconds=config.processes.init_timeout_seconds)
     with cluster.joined(place, config):
         return run(config, args.workdir)

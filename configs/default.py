@@ -18,6 +18,8 @@ def get_config() -> ConfigDict:
     config = ConfigDict()
     config.seed = 0  # initialisation, data order, dropout and training masks follow from it
 
+    config.deterministic = False  # True: every bit repeats on GPUs too, at some cost in speed
+
     config.data = ConfigDict()
     config.data.corpus = "builtin:python_docs"  # or files, folders, globs, ..., between commas
     config.data.source = ""  # 'module:function' that yields documents, instead of the corpus
@@ -96,6 +98,9 @@ def get_config() -> ConfigDict:
     config.model.dropout = 0.1  # after the embeddings and the feed-forward layers
     config.model.attention_dropout = 0.1  # on attention probabilities
     config.model.dtype = "float32"  # of matrix products: 'float32' or 'bfloat16'
+    # 'auto': 'cudnn' on NVIDIA GPUs and 'splash' on a TPU where they can run, else 'einsum', which
+    # alone has attention dropout. Also 'xla'. All give the same numbers.
+    config.model.attention = "auto"
 
     config.optimizer = ConfigDict()
     config.optimizer.name = "adamw"  # any optimizer of optax
@@ -110,6 +115,9 @@ def get_config() -> ConfigDict:
     config.train.total_steps = 20_000  # updates
     config.train.batch_size = 256  # rows per step, over all devices
     config.train.accumulation = 1  # microbatches per step; the result is that of one big batch
+    # For less memory on an accelerator, what a gradient computes again: 'none', 'layers' (all but
+    # the input of each), or 'dots' (all but that and the results of their matrix products).
+    config.train.remat = "none"
     config.train.loss = ""  # 'module:function' of logits and labels; empty: cross-entropy
     config.train.freeze = ()  # patterns of whole parameter paths that stay, such as 'backbone/.*'
 
@@ -128,6 +136,7 @@ def get_config() -> ConfigDict:
 
     config.log = ConfigDict()
     config.log.every_steps = 50  # a line in metrics.jsonl and on the screen
+    config.log.peak_flops = placeholder(float)  # of a device per second; None: as its maker says
     config.log.tensorboard = True  # event files beside metrics.jsonl
 
     config.checkpoint = ConfigDict()

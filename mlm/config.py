@@ -25,6 +25,7 @@ OPTIONAL = (  # fields that may be None
     "masking.final_rate",
     "masking.final_mask_token_rate",
     "masking.final_random_token_rate",
+    "log.peak_flops",
 )
 # Fields of config.model that pretrained weights decide.
 ARCHITECTURE = ("layers", "width", "heads", "hidden", "max_length", "epsilon", "head_epsilon")
@@ -104,8 +105,11 @@ def with_architecture(config: ConfigDict, values: Mapping[str, object]) -> Confi
 
 
 def model_fields(config: ConfigDict) -> dict[str, object]:
-    """The fields of `config.model` that `mlm.models.DistilBertConfig` has too."""
-    not_sizes = ("init_from", "custom")
+    """The fields of `config.model` that say what a `mlm.models.DistilBertConfig` computes.
+
+    How it is computed, `model.attention` and `train.remat`, belongs to the machine of a run.
+    """
+    not_sizes = ("init_from", "custom", "attention")
     return {name: value for name, value in config.model.items() if name not in not_sizes}
 
 

@@ -52,7 +52,7 @@ def print_experiment(console: Console, exp: Experiment) -> None:
         f"{useful_share(exp.rows):.3f} of their slots hold text; "
         f"{epochs:.1f} epochs in {exp.run.total_steps:,} steps"
     )
-    for line in (*source_lines(exp), *start_lines(exp)):
+    for line in (*source_lines(exp), *start_lines(exp), *exp.execution.lines):
         console.print(line)
     if warning := unknown_warning(token_counts(train), exp.tokenizer):
         console.print(warning)

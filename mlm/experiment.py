@@ -22,6 +22,7 @@ from mlm.devices import check_tensor, mesh_of
 from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
 from mlm.evaluation.frozen import EvalRows, make_evaluate, unigram_log_probs
 from mlm.input import batch_function, heldout_rows, prepare_text, training_rows
+from mlm.machine import Execution, execution_on, hardware_of
 from mlm.masks import adaptive, make_evaluation_masks, make_mask
 from mlm.network import make_loss, make_network
 from mlm.own import load_function
@@ -30,6 +31,7 @@ from mlm.rules import validate, validate_sizes
 from mlm.settings import model_config, optimizer_settings, run_keys
 from mlm.start import Start, find_start, with_sizes_of
 from mlm.text import Tokenizer
+from mlm.training.adaptive import init_table
 from mlm.training.freezing import frozen_paths
 from mlm.training.loop import Run
 from mlm.training.optimizer import make_optimizer, make_schedule
@@ -54,6 +56,7 @@ class Experiment:
       params: shapes and dtypes of the model's parameters.
       apply: `apply(params, batch, *, key=None) -> float32[B, P, V]` logits.
       fill: `fill(params, text, top_k)`, see `make_fill_mask`.
+      execution: how the devices compute it.
       frozen: paths of the params that training leaves as they are.
       mesh: all devices.
       shardings: where each leaf of the state lies on it.
@@ -68,6 +71,7 @@ class Experiment:
     params: dict
     apply: Callable[..., jax.Array]
     fill: Callable
+    execution: Execution
     frozen: frozenset[str]
     mesh: Mesh
     shardings: TrainState
@@ -115,7 +119,12 @@ def build(
     rows = training_rows(config, text, say=say)
     held_out = heldout_rows(config, text, say=say)
 
-    model = model_config(config, text.tokenizer.vocabulary_size)
+    execution = execution_on(mesh.devices.flat, config)
+    model = dataclasses.replace(
+        model_config(config, text.tokenizer.vocabulary_size),
+        attention=execution.attention,
+        remat=config.train.remat,
+    )
     network = make_network(model, config.model.custom, mesh=mesh)
     params, apply = network.params, network.apply
     check_tensor(config, params, mesh)
@@ -124,11 +133,23 @@ def build(
     evaluate = _make_evaluate(config, text, held_out, apply, mesh)
     frozen = frozen_paths(params, config.train.freeze)
     weights = _Weights(network.init, start.params, frozen)
-    run, shardings = _make_run(config, text, rows, weights, apply, evaluate, mesh)
+    run, shardings = _make_run(config, text, rows, model, weights, apply, evaluate, mesh)
     origin = {"start": start, "text": text, "rows": rows, "weights": config.masking.weights}
     run = dataclasses.replace(run, keep=functools.partial(saved.keep_origin, **origin))
     return Experiment(
-        start, text, rows, held_out, model, params, apply, fill, frozen, mesh, shardings, run
+        start,
+        text,
+        rows,
+        held_out,
+        model,
+        params,
+        apply,
+        fill,
+        execution,
+        frozen,
+        mesh,
+        shardings,
+        run,
     )
 
 
@@ -141,7 +162,7 @@ class _Weights(NamedTuple):
 
 
 def _make_run(
-    config, text: PreparedText, rows: Rows, weights: _Weights, apply, evaluate, mesh: Mesh
+    config, text: PreparedText, rows: Rows, model, weights: _Weights, apply, evaluate, mesh: Mesh
 ) -> tuple[Run, TrainState]:
     """The functions and numbers of the training loop, and where the state lies."""
     batch_size = config.train.batch_size
@@ -153,6 +174,7 @@ def _make_run(
 
     init_key, mask_key, dropout_key = run_keys(config.seed)
     adapt = adaptive(config, text.tokenizer.vocabulary_size)
+    table = () if adapt is None else init_table(adapt)
     init_state = make_init_state(
         weights.init,
         tx,
@@ -162,9 +184,16 @@ def _make_run(
         adapt=adapt,
     )
     shardings = state_shardings(jax.eval_shape(init_state, init_key), mesh)
+    mask = make_mask(config, text, root=mask_key, total_steps=total)
+    batch_at = batch_function(
+        config,
+        rows,
+        process_index=jax.process_index(),
+        process_count=jax.process_count(),
+    )
     step = make_train_step(
         apply,
-        make_mask(config, text, root=mask_key, total_steps=total),
+        mask,
         tx,
         schedule,
         dropout_key=dropout_key,
@@ -178,12 +207,7 @@ def _make_run(
     run = Run(
         init_state=lambda: init_state(init_key),
         step=step,
-        batch_at=batch_function(
-            config,
-            rows,
-            process_index=jax.process_index(),
-            process_count=jax.process_count(),
-        ),
+        batch_at=batch_at,
         put=functools.partial(put_batch, mesh),
         evaluate=evaluate,
         total_steps=total,
@@ -191,6 +215,7 @@ def _make_run(
         eval_every=steps(config.eval, "every", total=total),
         save_every=steps(config.checkpoint, "every", total=total),
         slots=batch_size * rows.length,
+        hardware=hardware_of(mesh.devices.flat, config, model, mask, batch_at(0), table),
         evaluate_first=bool(config.model.init_from),
         keep_last=config.checkpoint.keep_last,
         keep_best=config.checkpoint.keep_best,

@@ -50,13 +50,15 @@ CHOICES = {
     "masking.count": ("stochastic", "exact", "bernoulli"),
     "masking.fit": ("auto", "skip", "truncate"),
     "masking.random_ids": ("selectable", "vocabulary", "unigram"),
+    "model.attention": ("auto", "einsum", "cudnn", "splash", "xla"),
     "model.dtype": ("float32", "bfloat16"),
     "optimizer.schedule": ("linear", "cosine", "constant"),
+    "train.remat": ("none", "layers", "dots"),
 }
 
 REQUIRED = {*POSITIVE, *NOT_NEGATIVE, *SEEDS, *SHARES, *BELOW_ONE, *TEXTS, *CHOICES}
 REQUIRED |= {"data.heldout_fraction", "data.lowercase", "masking.select_unknown", "log.tensorboard"}
-REQUIRED |= {"masking.mask_selection_length", "eval.fill", "data.drop_duplicates"}
+REQUIRED |= {"deterministic", "masking.mask_selection_length", "eval.fill", "data.drop_duplicates"}
 REQUIRED |= {"data.shares", "data.new_tokens", "train.freeze", "masking.ngram", "eval.masks"}
 REQUIRED |= {f"masking.{name}" for name in ("span_p", "weights_alpha", "random_ids_alpha")}
 REQUIRED |= {f"mesh.{name}" for name in MESH_FIELDS}
@@ -180,6 +182,29 @@ def _relations(config: ConfigDict) -> Iterable[str]:
             yield f"eval.fill has {text!r}, without [MASK]; write [MASK] where a token is missing"
 
 
+def _computing(config: ConfigDict) -> Iterable[str]:
+    """What no machine can run; the rest is told when the devices are known."""
+    model, name = config.model, config.model.attention
+    if name not in ("auto", "einsum") and model.attention_dropout:
+        yield (
+            f"model.attention {name!r} has no dropout and model.attention_dropout is "
+            f"{model.attention_dropout}; make it 0, or choose 'auto' or 'einsum'"
+        )
+    if name == "cudnn" and model.dtype != "bfloat16":
+        yield (
+            f"model.attention 'cudnn' takes bfloat16 and model.dtype is {model.dtype!r}; change "
+            "one of them"
+        )
+    if name == "cudnn" and config.deterministic:
+        yield (
+            "model.attention 'cudnn' adds up gradients in no fixed order and deterministic is "
+            "True; choose 'auto' or 'einsum'"
+        )
+    peak = config.log.peak_flops
+    if peak is not None and not peak > 0:
+        yield f"log.peak_flops is {peak}; give operations per second, such as 989e12"
+
+
 def _pretrained(config: ConfigDict) -> Iterable[str]:
     if config.model.init_from and config.model.custom:
         yield (
@@ -230,5 +255,5 @@ def _mixture(config: ConfigDict) -> Iterable[str]:
         )
 
 
-CHECKS = (_numbers, _choices, _durations, _relations, _pretrained, _mixture)
+CHECKS = (_numbers, _choices, _durations, _relations, _computing, _pretrained, _mixture)
 CHECKS += MASKING_CHECKS + MESH_CHECKS

@@ -65,8 +65,8 @@ def test_all_wrong_overrides_are_reported_at_once(config):
     assert error.value.problems == (
         "config has no field masking.rat; did you mean masking.rate?",
         "config has no field rate; did you mean masking.rate?",
-        "config has no field nonsense; known are checkpoint.*, data.*, eval.*, log.*, masking.*, "
-        "mesh.*, model.*, optimizer.*, processes.*, seed, train.*",
+        "config has no field nonsense; known are checkpoint.*, data.*, deterministic, eval.*, "
+        "log.*, masking.*, mesh.*, model.*, optimizer.*, processes.*, seed, train.*",
         "train.batch_size is 'many', of type str; it needs int",
         "model.layers is 1.5, of type float; it needs int",
         "seed is True, of type bool; it needs int",

@@ -15,7 +15,7 @@ import numpy as np
 from mlm.conversion.loaded import Loaded, leaf_name, read_json, refuse_misfits, shown
 from mlm.conversion.tensor_files import SINGLE, find_tensors, write_tensors
 from mlm.errors import CheckpointError, OutputError
-from mlm.models.distilbert import DistilBertConfig
+from mlm.models.distilbert import MACHINE, DistilBertConfig
 from mlm.models.masked_lm import Params, create_abstract
 
 VERSION = 1
@@ -30,7 +30,8 @@ def save_own(directory: str | Path, config: DistilBertConfig, params: Params) ->
     directory = Path(directory)
     write_tensors(directory / SINGLE, by_path(params))
     facts = {MARK: VERSION, "sha256": _sha256(directory / SINGLE)}
-    text = json.dumps(facts | {"model": dataclasses.asdict(config)}, indent=2) + "\n"
+    model = {n: v for n, v in dataclasses.asdict(config).items() if n not in MACHINE}
+    text = json.dumps(facts | {"model": model}, indent=2) + "\n"
     try:
         (directory / "config.json").write_text(text)
     except OSError as error:

@@ -8,14 +8,17 @@ B batch, L length, D width, H heads, K head width, F feed-forward width, V vocab
 """
 
 import dataclasses
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 from flax import nnx
 
-Batch = Mapping[str, jax.Array]
+from mlm.models.attention import BACKENDS, Batch, attend, visibility
+from mlm.models.dropout import dropout, fold_in
+
+REMAT = ("none", "layers", "dots")
+MACHINE = ("attention", "remat")  # settings of how a model is computed, which no file keeps
 # `constrain(x[B, L, D]) -> x` says that rows stay whole with their devices, where parameters are
 # split over several; the model knows where that is needed and nothing of the devices.
 Constrain = Callable[[jax.Array], jax.Array]
@@ -41,6 +44,8 @@ class DistilBertConfig:
     head_epsilon: float = 1e-12  # of the MLM head's layer norm; KerasHub has 1e-5 there
     initializer_stddev: float = 0.02  # of a normal that is not truncated
     dtype: str = "float32"  # or bfloat16
+    attention: str = "einsum"  # one of BACKENDS; how it is computed, not what
+    remat: str = "none"  # or what gradients compute again: 'layers', or all but their 'dots'
 
     def __post_init__(self):
         for name in ("vocabulary_size", "layers", "width", "heads", "hidden", "max_length"):
@@ -52,6 +57,8 @@ class DistilBertConfig:
         for name in ("epsilon", "head_epsilon", "initializer_stddev"):
             _require(self, name, lambda value: value > 0, "above 0")
         _require(self, "dtype", ("float32", "bfloat16").__contains__, "'float32' or 'bfloat16'")
+        _require(self, "attention", BACKENDS.__contains__, f"one of {', '.join(BACKENDS)}")
+        _require(self, "remat", REMAT.__contains__, f"one of {', '.join(REMAT)}")
         if self.width % self.heads:
             raise ValueError(
                 f"heads={self.heads} does not divide width={self.width}; "
@@ -65,26 +72,9 @@ def _require(config: DistilBertConfig, name: str, holds, rule: str) -> None:
         raise ValueError(f"{name}={value!r} is not possible; it must be {rule}")
 
 
-def dropout(x: jax.Array, *, rate: float, key: jax.Array | None) -> jax.Array:
-    """`x` with each element zero at probability `rate` and the others divided by `1 - rate`.
-
-    A function of key and shape alone, so it draws the same on any number of devices. Without a
-    key it gives `x` back.
-    """
-    if key is None or rate == 0:
-        return x
-    keep = jax.random.bernoulli(key, 1 - rate, x.shape)
-    return jnp.where(keep, x / (1 - rate), 0)
-
-
 def unchanged(x: jax.Array) -> jax.Array:
     """The `Constrain` of devices that have all parameters."""
     return x
-
-
-def fold_in(key: jax.Array | None, place: int) -> jax.Array | None:
-    """The dropout key of one place in the model; None, which means no dropout, stays None."""
-    return None if key is None else jax.random.fold_in(key, place)
 
 
 class Linear(nnx.Module):
@@ -112,18 +102,6 @@ def layer_norm(config: DistilBertConfig, epsilon: float, rngs: nnx.Rngs) -> nnx.
     return nnx.LayerNorm(
         config.width, epsilon=epsilon, dtype=jnp.float32, use_fast_variance=False, rngs=rngs
     )
-
-
-def attention_mask(batch: Batch) -> jax.Array | None:
-    """Which keys a query may see: `bool[B, 1, L or 1, L]`, or None when all may see all."""
-    visible = None
-    if "padding_mask" in batch:
-        visible = batch["padding_mask"][:, None, None, :]
-    if "segment_ids" in batch:
-        segment = batch["segment_ids"]
-        same = segment[:, None, :, None] == segment[:, None, None, :]
-        visible = same if visible is None else same & visible
-    return visible
 
 
 class Embeddings(nnx.Module):
@@ -163,6 +141,7 @@ class Attention(nnx.Module):
         self.out = Linear(config.width, config.width, config, rngs=rngs)
         self.heads = config.heads
         self.rate = config.attention_dropout
+        self.backend = config.attention
 
     def __call__(
         self, x: jax.Array, visible: jax.Array | None, key: jax.Array | None = None
@@ -171,13 +150,7 @@ class Attention(nnx.Module):
             layer(x).reshape(*x.shape[:2], self.heads, -1)
             for layer in (self.query, self.key, self.value)
         )
-        scores = jnp.einsum("blhk,bmhk->bhlm", query, keys, preferred_element_type=jnp.float32)
-        scores /= math.sqrt(query.shape[-1])
-        if visible is not None:
-            # Finite, so that a query that may see nothing attends evenly instead of giving NaN.
-            scores = jnp.where(visible, scores, jnp.finfo(jnp.float32).min)
-        weights = dropout(jax.nn.softmax(scores), rate=self.rate, key=key)
-        mixed = jnp.einsum("bhlm,bmhk->blhk", weights.astype(value.dtype), value)
+        mixed = attend(query, keys, value, visible, backend=self.backend, rate=self.rate, key=key)
         return self.out(mixed.reshape(x.shape))
 
 
@@ -222,6 +195,7 @@ class DistilBertBackbone(nnx.Module):
     def __init__(self, config: DistilBertConfig, *, rngs: nnx.Rngs):
         self.embeddings = Embeddings(config, rngs=rngs)
         self.layers = nnx.List(EncoderLayer(config, rngs=rngs) for _ in range(config.layers))
+        self.attention, self.remat = config.attention, config.remat
 
     def __call__(
         self, batch: Batch, key: jax.Array | None = None, constrain: Constrain = unchanged
@@ -235,8 +209,26 @@ class DistilBertBackbone(nnx.Module):
 
         Raises ValueError when L exceeds `max_length`.
         """
-        visible = attention_mask(batch)
+        visible = visibility(batch, self.attention)
         states = [constrain(self.embeddings(batch, fold_in(key, 0)))]
         for place, layer in enumerate(self.layers, start=1):
-            states.append(constrain(layer(states[-1], visible, fold_in(key, place))))
+            run = checkpointed(layer, self.remat)
+            states.append(constrain(run(states[-1], visible, fold_in(key, place))))
         return states
+
+
+def checkpointed(layer: EncoderLayer, remat: str) -> Callable[..., jax.Array]:
+    """The layer, of which a gradient keeps less and computes the rest again (arXiv:1604.06174).
+
+    'layers' keeps what goes into it; 'dots' besides that the products with its kernels, so that
+    attention, layer norms and GELU alone are computed twice. XLA's CPU compiler does not hold the
+    second computation back, so on CPU it costs time and saves nothing.
+    """
+    if remat == "none":
+        return layer
+    graphdef, params = nnx.split(layer)
+    policy = jax.checkpoint_policies.dots_with_no_batch_dims_saveable if remat == "dots" else None
+    run = jax.checkpoint(
+        lambda params, *inputs: nnx.merge(graphdef, params)(*inputs), policy=policy
+    )
+    return lambda *inputs: run(params, *inputs)

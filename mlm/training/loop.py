@@ -3,7 +3,7 @@
 import contextlib
 import dataclasses
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from mlm.data.prefetch import prefetch
 from mlm.errors import NonFiniteError, OutputError
 from mlm.training.checkpoint import Checkpoints, checkpoints_in
-from mlm.training.metrics import Interval, MetricWriter, NoWriter, host
+from mlm.training.metrics import Hardware, Interval, MetricWriter, NoWriter, host
 from mlm.training.processes import is_first
 from mlm.training.progress import ProgressDisplay
 from mlm.training.signals import stop_on_signal
@@ -32,6 +32,7 @@ class Run:
         that decides which checkpoint is best.
       total_steps, log_every, eval_every, save_every: in steps.
       evaluate_first: whether the params are evaluated before the first step too.
+      hardware: what speeds are related to.
       slots: B * L, for the share of padding and tokens per second.
       keep_last, keep_best: checkpoints that stay.
       tensorboard: whether event files are written beside metrics.jsonl.
@@ -50,6 +51,7 @@ class Run:
     eval_every: int
     save_every: int
     slots: int
+    hardware: Hardware = Hardware()
     evaluate_first: bool = False
     keep_last: int = 1
     keep_best: int = 0
@@ -101,7 +103,8 @@ def train_in(workdir: Path, run: Run) -> Outcome:
         ProgressDisplay(total=run.total_steps, quiet=not is_first()) as display,
     ):
         # ---- where to start -------------------------------------------------------------------
-        state, interval = run.init_state(), Interval(slots=run.slots)
+        state = run.init_state()
+        interval = Interval(slots=run.slots, hardware=run.hardware)
         step = start = checkpoints.latest() or 0
         if start:
             state, sums = checkpoints.restore(start, like=state)
@@ -133,15 +136,18 @@ def train_in(workdir: Path, run: Run) -> Outcome:
 
         def evaluate() -> dict[str, dict]:
             """Evaluates the state as it is now, and logs it."""
+            began = time.monotonic()
             evaluation = run.evaluate(state.params)
-            writer.write(step, _flat(evaluation))
+            seconds = time.monotonic() - began
+            interval.pause(seconds)
+            writer.write(step, _flat(evaluation) | {"perf/evaluation_seconds": seconds})
             display.say(f"step {step}  {_summary(evaluation)}")
             return evaluation
 
         try:
             if run.evaluate_first and not start:
                 _write(workdir / "eval-0.json", {"step": 0, "masks": evaluate()})
-            for batch in batches:
+            for batch in _timed(batches, interval.wait):
                 # ---- one step -----------------------------------------------------------------
                 state, metrics = run.step(state, batch)
                 finish_pending()  # of the step before, while the device works on this one
@@ -155,9 +161,7 @@ def train_in(workdir: Path, run: Run) -> Outcome:
                 evaluation = None
                 if last or (step % run.eval_every == 0 and not stopping):
                     finish_pending()
-                    began = time.monotonic()
                     evaluation = evaluate()
-                    interval.pause(time.monotonic() - began)
 
                 # ---- save ---------------------------------------------------------------------
                 if last or stopping or step % run.save_every == 0:
@@ -166,7 +170,9 @@ def train_in(workdir: Path, run: Run) -> Outcome:
                     loss = _first_loss(evaluation)
                     checkpoints.save(step, state, interval=interval.sums, loss=loss)
                     _write_status(workdir, "running", step, run.total_steps)
-                    interval.pause(time.monotonic() - began)
+                    seconds = time.monotonic() - began
+                    interval.pause(seconds)
+                    writer.write(step, {"perf/checkpoint_seconds": seconds})
                 if stopping:
                     break
             checkpoints.wait()
@@ -183,6 +189,18 @@ def train_in(workdir: Path, run: Run) -> Outcome:
             evaluation = run.evaluate(state.params)
         _write_status(workdir, "complete" if complete else "stopped", step, run.total_steps)
         return Outcome(step, state, evaluation, 0 if complete else stop.exit_code)
+
+
+def _timed(batches: Iterator[Batch], spent: Callable[[float], None]) -> Iterator[Batch]:
+    """The batches; `spent` is told the seconds that each was waited for."""
+    while True:
+        began = time.monotonic()
+        batch = next(batches, None)
+        spent(time.monotonic() - began)
+        if batch is None:
+            return
+        yield batch
+        del batch  # or it would live until the next one is there
 
 
 def _writer(workdir: Path, run: Run, start: int) -> MetricWriter | NoWriter:

@@ -1,5 +1,6 @@
 """What a run writes down: sums over a log interval, one JSON line each, TensorBoard beside it."""
 
+import dataclasses
 import json
 import time
 from collections.abc import Mapping
@@ -12,6 +13,22 @@ from mlm.errors import NonFiniteError, OutputError
 from mlm.training.step import StepMetrics
 from mlm.whole_file import write_whole
 
+
+@dataclasses.dataclass(frozen=True)
+class Hardware:
+    """What speeds are related to.
+
+    Attributes:
+      devices: how many share a step.
+      step_flops: operations of a step, see `mlm.training.flops`; None: not known.
+      peak_flops: what one device can do per second; None: not known.
+    """
+
+    devices: int = 1
+    step_flops: float | None = None
+    peak_flops: float | None = None
+
+
 SUMS = ("steps", "loss", "masked", "correct", "selectable", "overflow", "corrupted", "tokens")
 
 
@@ -21,8 +38,9 @@ class Interval:
     A checkpoint between two lines holds the sums, so that a resumed run writes the same line.
     """
 
-    def __init__(self, *, slots: int):
+    def __init__(self, *, slots: int, hardware: Hardware = Hardware()):
         self.slots = slots  # B * L, padding included
+        self.hardware = hardware
         self.restart()
 
     def resume(self, sums: Mapping[str, float]) -> None:
@@ -37,11 +55,15 @@ class Interval:
     def start_clock(self) -> None:
         """From here on steps count for speeds; those before compiled, or ran before a restart."""
         self.timed = dict.fromkeys(SUMS, 0.0)
-        self.paused, self.start = 0.0, time.monotonic()
+        self.paused, self.waited, self.start = 0.0, 0.0, time.monotonic()
 
     def pause(self, seconds: float) -> None:
         """Takes time out that was not spent on training."""
         self.paused += seconds
+
+    def wait(self, seconds: float) -> None:
+        """Adds time for which no batch was ready; it counts as time spent on training."""
+        self.waited += seconds
 
     def add(self, step: int, metrics: StepMetrics) -> None:
         """Adds the metrics of `step`, already on the host.
@@ -82,13 +104,27 @@ class Interval:
         timed = self.timed
         if not timed["steps"]:
             return {}
-        seconds = time.monotonic() - self.start - self.paused
+        seconds, devices = time.monotonic() - self.start - self.paused, self.hardware.devices
+        tokens, useful = self.slots * timed["steps"] / seconds, timed["selectable"] / seconds
         return {
-            "perf/tokens_per_second": self.slots * timed["steps"] / seconds,  # with padding
-            "perf/useful_tokens_per_second": timed["selectable"] / seconds,
+            "perf/tokens_per_second": tokens,  # with padding
+            "perf/useful_tokens_per_second": useful,
+            "perf/tokens_per_second_per_device": tokens / devices,
+            "perf/useful_tokens_per_second_per_device": useful / devices,
             "perf/masked_tokens_per_second": timed["masked"] / seconds,
             "perf/seconds_per_step": seconds / timed["steps"],
+            "perf/data_wait_seconds": self.waited,
+            **self._utilisation(timed["steps"] / seconds),
         }
+
+    def _utilisation(self, steps_per_second: float) -> dict[str, float]:
+        """The speed in operations, and as a share of the peak ("MFU", arXiv:2204.02311)."""
+        hardware = self.hardware
+        if hardware.step_flops is None:
+            return {}
+        each = hardware.step_flops * steps_per_second / hardware.devices
+        share = {} if hardware.peak_flops is None else {"perf/mfu": each / hardware.peak_flops}
+        return {"perf/flops_per_second_per_device": each, **share}
 
 
 class MetricWriter:

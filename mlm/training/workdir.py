@@ -22,6 +22,8 @@ FREE_FIELDS = (
     "log. checkpoint. processes. eval.every_ eval.fill data.cache_dir data.corpus data.source "
     "data.heldout_corpus data.store data.tokenizer mesh."
 ).split()
+# How a run is computed, which another machine may do in another way.
+MACHINE_FIELDS = ("model.attention", "train.remat", "deterministic")
 
 
 @contextlib.contextmanager
@@ -82,7 +84,9 @@ def check_config(workdir: Path, fields: Mapping[str, object]) -> None:
         )
     fields = json.loads(json.dumps(dict(fields)))
     names = (n for n in sorted({*stored, *fields}) if stored.get(n) != fields.get(n))
-    differing = [n for n in names if not n.startswith(tuple(FREE_FIELDS))]
+    differing = [
+        n for n in names if n not in MACHINE_FIELDS and not n.startswith(tuple(FREE_FIELDS))
+    ]
     if differing:
         shown = ", ".join(f"{n} {stored.get(n)} -> {fields.get(n)}" for n in differing[:5])
         more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""

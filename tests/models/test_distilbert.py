@@ -126,7 +126,8 @@ def test_each_dropout_place_draws_its_own_mask(monkeypatch):
         keys.append((rate, tuple(jax.random.key_data(key).tolist())))
         return x
 
-    monkeypatch.setattr("mlm.models.distilbert.dropout", record)
+    for module in ("distilbert", "attention"):
+        monkeypatch.setattr(f"mlm.models.{module}.dropout", record)
     config = dataclasses.replace(CONFIG, dropout=0.1, attention_dropout=0.2)
     DistilBertBackbone(config, rngs=nnx.Rngs(KEY))(row(*FIRST), KEY)
     # The embeddings, then attention probabilities and feed-forward of each layer; as in Hugging

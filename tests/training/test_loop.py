@@ -6,6 +6,7 @@ import os
 import shutil
 import signal
 import threading
+import time
 
 import jax
 import jax.numpy as jnp
@@ -96,10 +97,29 @@ def test_the_first_params_are_evaluated_once_if_wanted(tmp_path):
 def test_a_line_covers_its_interval(tmp_path):
     train(make_run(log_every=4)[0], tmp_path)
     assert losses(tmp_path) == {4: 2.5, 8: 6.5, 10: 9.5}
-    line = read_metrics(tmp_path / "metrics.jsonl")[0]
+    line = next(x for x in read_metrics(tmp_path / "metrics.jsonl") if x["step"] == 4)
     assert line["masking/realised_rate"] == line["masking/corrupted_rate"] == 0.2
     assert line["data/padding_share"] == 0.25
     assert line["train/accuracy"] == 0.25 and line["steps"] == 4
+
+
+def test_waiting_evaluating_and_saving_are_timed(tmp_path):
+    def slow(k):
+        time.sleep(0.03)
+        return {"value": np.float32(1)}
+
+    run, _ = make_run()
+    train(dataclasses.replace(run, batch_at=slow), tmp_path)
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+
+    def seconds(name):
+        return {x["step"]: x[f"perf/{name}"] for x in lines if f"perf/{name}" in x}
+
+    assert list(seconds("evaluation_seconds")) == [5, 10]
+    assert list(seconds("checkpoint_seconds")) == [3, 6, 9, 10]
+    waits = seconds("data_wait_seconds")
+    assert list(waits) == list(range(2, 11)) and sum(waits.values()) > 0.1
+    assert all(value >= 0 for line in lines for n, value in line.items() if "seconds" in n)
 
 
 def test_metrics_are_read_one_step_behind(tmp_path):

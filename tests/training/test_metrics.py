@@ -5,7 +5,7 @@ import pytest
 
 from mlm.errors import NonFiniteError
 from mlm.training.loss import LossSums
-from mlm.training.metrics import Interval, MetricWriter, read_metrics
+from mlm.training.metrics import Hardware, Interval, MetricWriter, read_metrics
 from mlm.training.step import MaskCounts, StepMetrics
 
 f = np.float32
@@ -43,6 +43,30 @@ def test_speeds_leave_out_what_compiled_and_what_paused():
     assert line["perf/tokens_per_second"] == pytest.approx(20.0, rel=0.01)
     assert line["perf/useful_tokens_per_second"] == pytest.approx(12.5, rel=0.01)
     assert line["perf/masked_tokens_per_second"] == pytest.approx(2.0, rel=0.01)
+
+
+def test_speeds_of_a_device_and_its_share_of_the_peak():
+    interval = Interval(slots=40, hardware=Hardware(2, step_flops=600.0, peak_flops=1000.0))
+    interval.add(1, metrics())
+    interval.start -= 3.0
+    interval.pause(1.0)
+    interval.wait(0.25)
+    line = interval.line()
+    assert line["perf/tokens_per_second_per_device"] == pytest.approx(10.0, rel=0.01)
+    assert line["perf/useful_tokens_per_second_per_device"] == pytest.approx(6.25, rel=0.01)
+    assert line["perf/flops_per_second_per_device"] == pytest.approx(150.0, rel=0.01)
+    assert line["perf/mfu"] == pytest.approx(0.15, rel=0.01)
+    assert line["perf/data_wait_seconds"] == 0.25
+    interval.restart()
+    interval.add(2, metrics())
+    assert interval.line()["perf/data_wait_seconds"] == 0
+
+
+def test_no_share_of_a_peak_that_is_not_known():
+    interval = Interval(slots=40, hardware=Hardware(step_flops=600.0))
+    interval.add(1, metrics())
+    line = interval.line()
+    assert "perf/flops_per_second_per_device" in line and "perf/mfu" not in line
 
 
 def test_a_sum_that_an_older_checkpoint_lacks_reads_as_zero():
