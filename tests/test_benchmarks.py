@@ -32,3 +32,28 @@ def test_masking_alone_refuses_kinds_that_there_are_not():
     command = [sys.executable, "benchmarks/masking.py", "--ours", "--kinds=word,wrod"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2 and "--kinds has wrod; choose from exact," in run.stderr
+
+
+def test_training_steps_take_turns():
+    command = [sys.executable, "benchmarks/train_step.py", "--contenders=ours,ours_full_logits"]
+    command += ["--size=nano", "--rows=2", "--length=16", "--rounds=1", "--steps=1"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "nano, 2 x 16, dropout 0.0, 1 rounds of 1 steps" in run.stdout
+    ours, full = (line.split() for line in run.stdout.splitlines()[2:])
+    assert ours[0] == "ours" and ours[3] == "1.00" and full[0] == "ours_full_logits"
+
+
+def test_training_steps_refuse_contenders_that_there_are_not():
+    command = [sys.executable, "benchmarks/train_step.py", "--contenders=ours,flax"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2 and "--contenders is ours,flax; 'ours', then some" in run.stderr
+
+
+def test_the_benchmark_of_a_gpu_runs_through_on_a_cpu():
+    command = [sys.executable, "benchmarks/gpu.py", "--steps=1"]
+    run = subprocess.run([*command, "--try_on_cpu"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "L=16: loss " in run.stdout and ": ok\n" in run.stdout and "tokens/s" in run.stdout
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2 and "error: jax computes on cpu" in run.stdout
