@@ -50,11 +50,14 @@ def batches(work: Work) -> list[dict[str, np.ndarray]]:
     return made
 
 
-def ours(work: Work, *, full_logits: bool = False, dtype: str = "float32") -> Callable[[int], None]:
+def ours(
+    work: Work, *, full_logits: bool = False, keep_memory: bool = True
+) -> Callable[[int], None]:
     sys.path.insert(0, str(Path(__file__).parent.parent))
     from mlm.allocator import keep_freed_memory
 
-    keep_freed_memory()
+    if keep_memory:
+        keep_freed_memory()
     import functools
 
     import jax
@@ -67,9 +70,7 @@ def ours(work: Work, *, full_logits: bool = False, dtype: str = "float32") -> Ca
 
     layers, width, heads, hidden, vocabulary = SIZES[work.size]
     rates = {"dropout": work.dropout, "attention_dropout": work.dropout}
-    config = models.DistilBertConfig(
-        vocabulary, layers, width, heads, hidden, work.length, dtype=dtype, **rates
-    )
+    config = models.DistilBertConfig(vocabulary, layers, width, heads, hidden, work.length, **rates)
     graphdef, _ = models.create_abstract(config)
     mesh, tx = make_mesh(), optax.adamw(RATE)
     init = make_init_state(lambda key: models.create(config, key)[1], tx, mesh)
@@ -179,6 +180,7 @@ def torch_step(work: Work, *, compiled: bool = False, bf16: bool = False, device
 CONTENDERS = {
     "ours": ours,
     "ours_full_logits": lambda work: ours(work, full_logits=True),
+    "ours_plain_malloc": lambda work: ours(work, keep_memory=False),
     "keras_jax": keras_jax,
     "torch_eager": torch_step,
     "torch_bf16": lambda work: torch_step(work, bf16=True),

@@ -185,7 +185,7 @@ def _relations(config: ConfigDict) -> Iterable[str]:
 def _computing(config: ConfigDict) -> Iterable[str]:
     """What no machine can run; the rest is told when the devices are known."""
     model, name = config.model, config.model.attention
-    if name not in ("auto", "einsum") and model.attention_dropout:
+    if name in ("cudnn", "splash", "xla") and model.attention_dropout:
         yield (
             f"model.attention {name!r} has no dropout and model.attention_dropout is "
             f"{model.attention_dropout}; make it 0, or choose 'auto' or 'einsum'"

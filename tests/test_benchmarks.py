@@ -36,10 +36,10 @@ def test_masking_alone_refuses_kinds_that_there_are_not():
 
 def test_training_steps_take_turns():
     command = [sys.executable, "benchmarks/train_step.py", "--contenders=ours,ours_full_logits"]
-    command += ["--size=nano", "--rows=2", "--length=16", "--rounds=1", "--steps=1"]
+    command += ["--size=nano", "--rows=8", "--length=16", "--rounds=1", "--steps=1"]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
-    assert "nano, 2 x 16, dropout 0.0, 1 rounds of 1 steps" in run.stdout
+    assert "nano, 8 x 16, dropout 0.0, 1 rounds of 1 steps" in run.stdout
     ours, full = (line.split() for line in run.stdout.splitlines()[2:])
     assert ours[0] == "ours" and ours[3] == "1.00" and full[0] == "ours_full_logits"
 

@@ -100,6 +100,13 @@ def test_a_batch_that_the_devices_cannot_share(run):
     refused(run(train_script, train__batch_size=12), 2, "train.batch_size 12", "8 devices")
 
 
+def test_an_attention_that_this_machine_cannot_run(run, tmp_path):
+    result = run(train_script, model__attention="splash", model__attention_dropout=0.0)
+    refused(result, 2, "model.attention is 'splash'", "needs a TPU", "computes on cpu")
+    refused(run(train_script, model__attention="flash"), 2, "choose one of auto, einsum, cudnn,")
+    refused(run(train_script, train__remat="all"), 2, "choose one of none, layers, dots")
+
+
 def test_heads_that_do_not_divide_the_width(run):
     refused(run(train_script, model__heads=3), 2, "model.heads 3", "model.width 16")
 

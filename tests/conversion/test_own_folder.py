@@ -81,3 +81,9 @@ def test_a_place_that_cannot_be_written(params, tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="file/model.safetensors cannot be written"):
         save_own(tmp_path / "file", CONFIG, params)
+
+
+def test_how_a_model_was_computed_is_not_kept(tmp_path, params):
+    config = dataclasses.replace(CONFIG, attention="xla", remat="layers")
+    save_own(tmp_path, config, params)
+    assert read_own_config(tmp_path) == CONFIG

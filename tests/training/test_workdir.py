@@ -51,6 +51,16 @@ def test_another_config_is_refused_field_by_field(tmp_path):
         check_config(tmp_path, {**same, "masking.rate": 0.3})
 
 
+def test_another_machine_may_compute_the_run_in_another_way(tmp_path):
+    (tmp_path / "checkpoints/3/params").mkdir(parents=True)
+    write_json(
+        tmp_path / "config.json", {"model.attention": "splash", "model.attention_dropout": 0}
+    )
+    check_config(tmp_path, {"model.attention_dropout": 0, "train.remat": "dots"})
+    with pytest.raises(ConfigError, match=r"\(model.attention_dropout 0 -> 0.1\)"):
+        check_config(tmp_path, {"model.attention": "auto", "model.attention_dropout": 0.1})
+
+
 def test_checkpoints_without_a_readable_config_are_not_continued(tmp_path):
     (tmp_path / "checkpoints/3/params").mkdir(parents=True)
     (tmp_path / "config.json").write_text('{"seed": 1, "mas')
