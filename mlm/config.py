@@ -14,6 +14,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from mlm.added_fields import add_missing
 from mlm.errors import ConfigError
 
 SUFFIXES = ("steps", "epochs", "examples", "percent")
@@ -33,7 +34,7 @@ STANDARD_RATE = 0.15  # every run is evaluated at BERT's rate, so that runs can 
 
 
 def load_config(path: str) -> ConfigDict:
-    """The locked config that `get_config()` of the Python file at `path` returns."""
+    """The locked config that `get_config()` of the Python file at `path` returns, see `ADDED`."""
     file = Path(path)
     if not file.is_file():
         raise ConfigError(f"--config is {path}: no such file; configs/default.py is one to fork")
@@ -48,6 +49,7 @@ def load_config(path: str) -> ConfigDict:
         config = module.get_config()
         if not isinstance(config, ConfigDict):
             raise TypeError(f"get_config() returned {type(config).__name__}")
+        add_missing(config)
     except Exception as error:
         raise ConfigError(
             f"--config is {path}: {type(error).__name__}: {error}; it must be a Python file with a "

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
+from mlm.added_fields import with_added
 from mlm.config import apply_overrides, flat, from_flat
 from mlm.errors import CheckpointError
 from mlm.rules import validate
@@ -24,7 +25,7 @@ def stored_config(workdir: Path, overrides: Mapping[str, object]) -> ConfigDict:
             f"{workdir / 'config.json'} cannot be read; name the folder of a run of train.py as "
             "--workdir, or put the file back"
         )
-    config = from_flat(fields)
+    config = from_flat(with_added(fields))
     apply_overrides(config, overrides)
     check_config(workdir, flat(config))
     validate(config)

@@ -12,6 +12,7 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from mlm.added_fields import with_added
 from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
 from mlm.whole_file import write_whole
 
@@ -82,7 +83,7 @@ def check_config(workdir: Path, fields: Mapping[str, object]) -> None:
             f"{workdir} holds checkpoints up to step {steps[-1]} but no readable config.json that "
             "says what they belong to; choose another --workdir"
         )
-    fields = json.loads(json.dumps(dict(fields)))
+    stored, fields = (json.loads(json.dumps(with_added(f))) for f in (stored, fields))
     names = (n for n in sorted({*stored, *fields}) if stored.get(n) != fields.get(n))
     differing = [
         n for n in names if n not in MACHINE_FIELDS and not n.startswith(tuple(FREE_FIELDS))
