@@ -18,7 +18,8 @@ from mlm.doctor.finding import Finding
 from mlm.doctor.sample import Sample, take_samples
 from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.frozen import mask_hashes
-from mlm.experiment import Experiment, run_keys
+from mlm.evaluation.rows import eval_rows
+from mlm.experiment import Experiment
 from mlm.input import cache_dir
 from mlm.masking import MaskingSpec
 from mlm.masks import (
@@ -31,6 +32,7 @@ from mlm.masks import (
 )
 from mlm.preparing import PreparedText, unknown_warning
 from mlm.preparing.inspect import unknown_share
+from mlm.settings import run_keys
 from mlm.strategy import Strategy
 from mlm.training.adaptive import init_table
 from mlm.training.freezing import leaf_paths
@@ -243,5 +245,5 @@ def _checkpoints(exp: Experiment, workdir: Path) -> Iterator[Finding]:
 def _hashes(config: ConfigDict, exp: Experiment) -> dict[str, str]:
     size = min(config.eval.max_examples, len(exp.heldout_rows))
     pad = exp.tokenizer.special.pad
-    rows = experiment.eval_rows(exp.heldout_rows, size, config.eval.batch_size, pad)
+    rows = eval_rows(exp.heldout_rows, size, config.eval.batch_size, pad)
     return mask_hashes(make_evaluation_masks(config, exp.tokenizer), rows)

@@ -7,20 +7,20 @@ Below this file no function sees a config: values and small frozen dataclasses g
 
 import dataclasses
 import functools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 import jax
-import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mlm import models, saved
 from mlm.config import duration, flat
-from mlm.data import Rows, locate, read_rows, token_counts
+from mlm.data import Rows, token_counts
 from mlm.devices import check_tensor, mesh_of
 from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
-from mlm.evaluation.frozen import EvalRows, make_evaluate, unigram_log_probs
+from mlm.evaluation.frozen import make_evaluate, unigram_log_probs
+from mlm.evaluation.rows import eval_rows
 from mlm.input import batch_function, heldout_rows, prepare_text, training_rows
 from mlm.machine import Execution, execution_on, hardware_of
 from mlm.masks import adaptive, make_evaluation_masks, make_mask
@@ -112,6 +112,7 @@ def build(
     start = start or find_start(config, say=say)
     config = with_sizes_of(start, config, say=say)
     validate_sizes(config)
+    execution = execution_on(mesh.devices.flat, config)
     text = prepare_text(config, documents=documents, tokenizer=start.tokenizer, say=say)
     check_same("text or tokenizer", text.train.fingerprint + text.tokenizer.hash)
     for prompt in config.eval.fill:  # found now rather than at the end of the run
@@ -119,7 +120,6 @@ def build(
     rows = training_rows(config, text, say=say)
     held_out = heldout_rows(config, text, say=say)
 
-    execution = execution_on(mesh.devices.flat, config)
     model = dataclasses.replace(
         model_config(config, text.tokenizer.vocabulary_size),
         attention=execution.attention,
@@ -241,24 +241,3 @@ def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) ->
         put=functools.partial(put_whole, by_row(mesh)),
         replicated=replicated(mesh),
     )
-
-
-def eval_rows(rows: Rows, size: int, batch_size: int, pad: int) -> Iterator[EvalRows]:
-    """Rows 0 to size - 1 in batches; the last one is filled up with rows of padding."""
-    for start in range(0, size, batch_size):
-        indices = np.arange(start, min(start + batch_size, size))
-        missing = batch_size - len(indices)
-        batch = read_rows(rows, indices)
-        batch["example_ids"] = indices.astype(np.int32)
-        batch["visits"] = np.zeros_like(batch["example_ids"])
-        fill = {"token_ids": pad}
-        batch = {
-            name: np.pad(
-                values,
-                [(0, missing)] + [(0, 0)] * (values.ndim - 1),
-                constant_values=fill.get(name, 0),
-            )
-            for name, values in batch.items()
-        }
-        places = (np.pad(a, ((0, missing), (0, 0))) for a in locate(rows, indices))
-        yield EvalRows(batch, *places)
