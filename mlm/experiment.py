@@ -37,7 +37,7 @@ from mlm.training.loop import Run
 from mlm.training.optimizer import make_optimizer, make_schedule
 from mlm.training.parameter_rules import state_shardings
 from mlm.training.processes import check_same, put_whole
-from mlm.training.sharding import by_row, put_batch, replicated, row_parts
+from mlm.training.sharding import batch_places, by_row, put_batch, replicated, row_parts
 from mlm.training.step import TrainState, make_init_state, make_train_step
 
 # Fields that may name a function of the user.
@@ -188,8 +188,7 @@ def _make_run(
     batch_at = batch_function(
         config,
         rows,
-        process_index=jax.process_index(),
-        process_count=jax.process_count(),
+        places=batch_places(mesh, batch_size),
     )
     step = make_train_step(
         apply,
@@ -208,7 +207,7 @@ def _make_run(
         init_state=lambda: init_state(init_key),
         step=step,
         batch_at=batch_at,
-        put=functools.partial(put_batch, mesh),
+        put=functools.partial(put_batch, mesh, size=batch_size),
         evaluate=evaluate,
         total_steps=total,
         log_every=steps(config.log, "every", total=total),

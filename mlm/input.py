@@ -4,6 +4,7 @@ import dataclasses
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
+import numpy as np
 from ml_collections import ConfigDict
 
 from mlm.config import evaluation_masks
@@ -160,7 +161,7 @@ def _units(config: ConfigDict, text: PreparedText, side: str, say: Callable) -> 
 
 
 def batch_function(
-    config: ConfigDict, rows: Rows, *, process_index: int, process_count: int
+    config: ConfigDict, rows: Rows, *, places: np.ndarray | None = None
 ) -> Callable[[int], dict]:
     """`batch_at(k)`, see `make_batch_at`, in the shares and the order that the config asks for."""
     data, stages = config.data, None
@@ -178,8 +179,7 @@ def batch_function(
         seed=config.seed,
         batch_size=config.train.batch_size,
         order=order,
-        process_index=process_index,
-        process_count=process_count,
+        places=places,
     )
 
 

@@ -1,4 +1,9 @@
-"""Eight virtual CPU devices for the whole suite; they must be asked for before jax starts."""
+"""Eight virtual CPU devices for the whole suite; they must be asked for before jax starts.
+
+XLA has as many threads as cores or devices, whichever is more, and one waits in each collective.
+Where devices came to two of them in another order, no thread was left to go on, and jax aborted
+after 40 seconds (tensor meshes on two busy cores); with `PJRT_NPROC` there are threads to spare.
+"""
 
 import os
 
@@ -6,6 +11,7 @@ os.environ["XLA_FLAGS"] = (
     os.environ.get("XLA_FLAGS", "") + " --xla_force_host_platform_device_count=8"
 )
 os.environ.setdefault("JAX_PLATFORMS", "cpu")
+os.environ.setdefault("PJRT_NPROC", "32")
 
 import contextlib  # noqa: E402
 import random  # noqa: E402

@@ -31,7 +31,7 @@ def make(tiny, corpus_file, tmp_path):
 def epoch_of(config):
     text = module.prepare_text(config, say=str)
     rows = module.training_rows(config, text)
-    batch_at = module.batch_function(config, rows, process_index=0, process_count=1)
+    batch_at = module.batch_function(config, rows)
     batches = [batch_at(k) for k in range(len(rows) // 16)]
     ids = np.concatenate([batch["example_ids"] for batch in batches])
     return rows, ids, np.concatenate([batch["visits"] for batch in batches])
@@ -91,7 +91,7 @@ def test_shares_of_a_store_are_counted_when_it_is_opened(make, tmp_path):
     config = make(store=str(tmp_path / "store"), shares=(1, 2, 3))
     rows = module.training_rows(config, text)
     with pytest.raises(ConfigError, match="data.shares has 3 numbers for 2 sources"):
-        module.batch_function(config, rows, process_index=0, process_count=1)
+        module.batch_function(config, rows)
 
 
 def test_a_source_that_is_all_held_out(make, tmp_path):
@@ -102,7 +102,7 @@ def test_a_source_that_is_all_held_out(make, tmp_path):
     assert text.train.sources[2]["documents"] == 0
     with pytest.raises(DataError, match="of .*one.txt there is no row to train on"):
         rows = module.training_rows(config, text)
-        module.batch_function(config, rows, process_index=0, process_count=1)
+        module.batch_function(config, rows)
 
 
 def test_the_input_does_not_import_jax():

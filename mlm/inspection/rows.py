@@ -63,7 +63,7 @@ def training_source(
     config: ConfigDict, text: PreparedText, rows: Rows, *, say: Callable = print
 ) -> Source:
     """The rows of the first batches of a run, at most `LARGEST`; those of batch 0 come first."""
-    batch_at = batch_function(config, rows, process_index=0, process_count=1)
+    batch_at = batch_function(config, rows)
     size = min(LARGEST, len(rows))
     batches = [batch_at(k) for k in range(-(-size // config.train.batch_size))]
     batch = {name: np.concatenate([b[name] for b in batches])[:size] for name in batches[0]}

@@ -126,11 +126,42 @@ def keep_rows(mesh: Mesh, x: jax.Array, *, whole: bool = True) -> jax.Array:
     )
 
 
-def put_batch(mesh: Mesh, batch: dict[str, np.ndarray]) -> dict[str, jax.Array]:
-    """The global batch on the mesh, from the slice of rows that this process holds."""
+def batch_places(
+    mesh: Mesh, size: int, *, devices: Sequence[jax.Device] | None = None
+) -> np.ndarray:
+    """`int[b]`: which rows of a batch of `size` this process's devices hold, smallest first.
+
+    Asked of the mesh: its devices need not stand in the order of their processes, and jax puts
+    those of real hardware as its links go. Of a batch that the mesh cannot share it is all rows,
+    and `put_batch` refuses them.
+
+    Args:
+      devices: those of another process.
+    """
+    parts = row_parts(mesh)
+    if size % parts:
+        return np.arange(size)
+    held = by_row(mesh).devices_indices_map((size,))
+    own = mesh.local_devices if devices is None else devices
+    starts = sorted({held[device][0].indices(size)[0] for device in own})
+    return np.add.outer(starts, np.arange(size // parts)).ravel()
+
+
+def put_batch(
+    mesh: Mesh, batch: dict[str, np.ndarray], *, size: int | None = None
+) -> dict[str, jax.Array]:
+    """The global batch on the mesh, from the rows that this process holds.
+
+    Args:
+      batch: rows `batch_places(mesh, size)`.
+      size: of the global batch; of one process it is that of `batch`.
+    """
     sharding = by_row(mesh)
     return {
-        name: jax.make_array_from_process_local_data(sharding, rows) for name, rows in batch.items()
+        name: jax.make_array_from_process_local_data(
+            sharding, rows, (size or len(rows), *rows.shape[1:])
+        )
+        for name, rows in batch.items()
     }
 
 

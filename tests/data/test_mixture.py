@@ -135,8 +135,7 @@ def test_batches_of_a_mixture_are_pure_in_k(rows):
             seed=5,
             batch_size=8,
             order=make_epoch_order(rows, seed=5, counts=counts),
-            process_index=index,
-            process_count=2,
+            places=4 * index + np.arange(4),
         )
         ids = forward[13]["example_ids"][4 * index : 4 * index + 4]
         assert np.array_equal(part(13)["example_ids"], ids)

@@ -3,7 +3,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from mlm.training.sharding import copy_to, make_mesh, replicated
+from mlm.training.sharding import (
+    MeshShape,
+    batch_places,
+    copy_to,
+    make_mesh,
+    put_batch,
+    replicated,
+)
 
 
 @pytest.mark.parametrize("kind", ["numpy", "one device", "all devices"])
@@ -28,3 +35,23 @@ def pointers(array):
     if isinstance(array, np.ndarray):
         return [array.ctypes.data]
     return [shard.data.unsafe_buffer_pointer() for shard in array.addressable_shards]
+
+
+@pytest.mark.parametrize("shape", [MeshShape(), MeshShape(data=2, fsdp=2, tensor=2)])
+def test_each_process_holds_the_rows_of_its_devices_in_any_order(shape):
+    devices = np.random.default_rng(0).permutation(jax.devices()).tolist()
+    mesh = make_mesh(shape, devices=devices)
+    rows = np.arange(16)
+    shards = put_batch(mesh, {"rows": rows})["rows"].addressable_shards
+    lies = {shard.device: shard.data for shard in shards}
+    for own in np.split(np.array(jax.devices()), 4):
+        places = batch_places(mesh, 16, devices=own)
+        assert places.tolist() == sorted({int(i) for d in own for i in lies[d]})
+    assert batch_places(mesh, 16).tolist() == rows.tolist()
+
+
+def test_rows_that_the_devices_cannot_share_are_not_put_down():
+    mesh = make_mesh()
+    assert batch_places(mesh, 12).tolist() == list(range(12))
+    with pytest.raises(ValueError, match="evenly divide"):
+        put_batch(mesh, {"rows": np.arange(12)}, size=12)
