@@ -12,7 +12,7 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from mlm import cluster
-from mlm.allocator import keep_freed_memory
+from mlm.allocator import keep_freed_memory, use_one_heap
 from mlm.cli import Parser, leave, parse_with_config, run_command
 from mlm.config import ARCHITECTURE, flat, with_architecture
 from mlm.console import make_console
@@ -50,18 +50,25 @@ def main(argv: Sequence[str]) -> int:
     if args.workdir is None:
         parser.error("the following arguments are required: --workdir")
     profile = args.profile_steps and read_steps(args.profile_steps)
-    keep_freed_memory()
+    one_heap = use_one_heap()
     make_deterministic(config.deterministic)
     place = cluster.find_place(args, seconds=config.processes.init_timeout_seconds)
     with cluster.joined(place, config):
-        return run(config, args.workdir, profile=profile)
+        return run(config, args.workdir, profile=profile, one_heap=one_heap)
 
 
-def run(config: ConfigDict, workdir: str | Path, *, profile: Steps | None = None) -> int:
+def run(
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    profile: Steps | None = None,
+    one_heap: bool = False,
+) -> int:
     """Trains, evaluates and reports into `workdir`; 0, or 130 / 143 if a signal stopped it.
 
     Args:
       profile: steps of which `WORKDIR/profile` tells where their time went.
+      one_heap: what `use_one_heap` gave.
     """
     first = cluster.is_first()  # of several processes: the one that writes for all
     with locked_workdir(workdir, first=first) as workdir:
@@ -93,7 +100,8 @@ def run(config: ConfigDict, workdir: str | Path, *, profile: Steps | None = None
             write_json(workdir / "environment.json", environment() | {"command": _command()})
             write_json(workdir / "config.json", exp.run.config)
         steps, folder = profile if first else None, workdir / "profile"
-        with profiled(exp.run.step, steps, folder, say=console.print) as step:
+        step = keep_freed_memory(exp.run.step) if one_heap else exp.run.step
+        with profiled(step, steps, folder, say=console.print) as step:
             outcome = train_in(workdir, dataclasses.replace(exp.run, step=step))
         if outcome.exit_code:
             console.print(f"stopped and saved at step {outcome.step}; the same command continues")
