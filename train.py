@@ -3,6 +3,7 @@
 The same command continues a run that was stopped or killed, and says so when it is complete.
 """
 
+import dataclasses
 import shlex
 import sys
 from collections.abc import Sequence
@@ -11,11 +12,12 @@ from pathlib import Path
 from ml_collections import ConfigDict
 
 from mlm import cluster
-from mlm.allocator import keep_freed_memory
+from mlm.allocator import keep_freed_memory, use_one_heap
 from mlm.cli import Parser, leave, parse_with_config, run_command
 from mlm.config import ARCHITECTURE, flat, with_architecture
 from mlm.console import make_console
 from mlm.determinism import make_deterministic
+from mlm.training.profile import Steps, check_within, profiled, read_steps
 from mlm.training.workdir import (
     check_config,
     locked_workdir,
@@ -33,6 +35,11 @@ def main(argv: Sequence[str]) -> int:
         action="store_true",
         help="show what each device of config.mesh would hold, and train nothing",
     )
+    parser.add_argument(
+        "--profile_steps",
+        metavar="N-M",
+        help="profile the steps N to M into WORKDIR/profile, such as 100-105",
+    )
     cluster.add_flags(parser)
     args, config = parse_with_config(parser, argv)
     if args.print_shardings:
@@ -42,15 +49,27 @@ def main(argv: Sequence[str]) -> int:
         return 0
     if args.workdir is None:
         parser.error("the following arguments are required: --workdir")
-    keep_freed_memory()
+    profile = args.profile_steps and read_steps(args.profile_steps)
+    one_heap = use_one_heap()
     make_deterministic(config.deterministic)
     place = cluster.find_place(args, seconds=config.processes.init_timeout_seconds)
     with cluster.joined(place, config):
-        return run(config, args.workdir)
+        return run(config, args.workdir, profile=profile, one_heap=one_heap)
 
 
-def run(config: ConfigDict, workdir: str | Path) -> int:
-    """Trains, evaluates and reports into `workdir`; 0, or 130 / 143 if a signal stopped it."""
+def run(
+    config: ConfigDict,
+    workdir: str | Path,
+    *,
+    profile: Steps | None = None,
+    one_heap: bool = False,
+) -> int:
+    """Trains, evaluates and reports into `workdir`; 0, or 130 / 143 if a signal stopped it.
+
+    Args:
+      profile: steps of which `WORKDIR/profile` tells where their time went.
+      one_heap: what `use_one_heap` gave.
+    """
     first = cluster.is_first()  # of several processes: the one that writes for all
     with locked_workdir(workdir, first=first) as workdir:
         cluster.share(workdir)
@@ -73,13 +92,17 @@ def run(config: ConfigDict, workdir: str | Path) -> int:
         devices.check_devices(config)
         start = saved.kept_start(config, workdir)
         exp = experiment.build(config, start=start, say=console.print)
+        check_within(profile, exp.run.total_steps)
         print_experiment(console, exp)
         console.print(f"workdir {workdir}")
         if first:
             exp.run.keep(workdir)
             write_json(workdir / "environment.json", environment() | {"command": _command()})
             write_json(workdir / "config.json", exp.run.config)
-        outcome = train_in(workdir, exp.run)
+        steps, folder = profile if first else None, workdir / "profile"
+        step = keep_freed_memory(exp.run.step) if one_heap else exp.run.step
+        with profiled(step, steps, folder, say=console.print) as step:
+            outcome = train_in(workdir, dataclasses.replace(exp.run, step=step))
         if outcome.exit_code:
             console.print(f"stopped and saved at step {outcome.step}; the same command continues")
             return outcome.exit_code

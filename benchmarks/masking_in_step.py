@@ -14,7 +14,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from mlm.allocator import keep_freed_memory  # noqa: E402
+from mlm.allocator import keep_freed_memory, use_one_heap  # noqa: E402
 from mlm.cli import Parser, parse_with_config, run_command  # noqa: E402
 
 
@@ -22,7 +22,7 @@ def main(argv: Sequence[str]) -> None:
     parser = Parser(prog="benchmarks/masking_in_step.py", description=__doc__.splitlines()[0])
     parser.add_argument("--steps", type=int, default=20, help="pairs of steps that are timed")
     args, config = parse_with_config(parser, argv)
-    keep_freed_memory()
+    one_heap = use_one_heap()
 
     import jax
 
@@ -36,7 +36,8 @@ def main(argv: Sequence[str]) -> None:
     print(f"first call of masking alone: {time.perf_counter() - began:.2f} s, compiling included")
     masked += [mask(batch) for batch in batches[1:]]
 
-    ordinary = stepper(built.run.step, built.run.init_state(), batches)
+    step = keep_freed_memory(built.run.step) if one_heap else built.run.step
+    ordinary = stepper(step, built.run.init_state(), batches)
     premasked = stepper(make_premasked_step(config, built), built.run.init_state(), masked)
     alone = masker(mask, batches)
     seconds = time_in_turn((ordinary, premasked, alone), args.steps)

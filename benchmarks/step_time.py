@@ -12,7 +12,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from mlm.allocator import keep_freed_memory  # noqa: E402
+from mlm.allocator import keep_freed_memory, use_one_heap  # noqa: E402
 from mlm.cli import Parser, parse_with_config, run_command  # noqa: E402
 
 
@@ -21,19 +21,19 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--steps", type=int, default=5, help="steps that are timed")
     parser.add_argument("--plain_malloc", action="store_true", help="without keep_freed_memory")
     args, config = parse_with_config(parser, argv)
-    if not args.plain_malloc:
-        keep_freed_memory()
+    one_heap = not args.plain_malloc and use_one_heap()
 
     import jax
 
     from mlm import experiment
 
     run = experiment.build(config).run
+    step = keep_freed_memory(run.step) if one_heap else run.step
     batches = [run.put(run.batch_at(k)) for k in range(min(4, args.steps))]
     state, seconds = run.init_state(), []
     for k in range(args.steps + 1):
         began = time.perf_counter()
-        state, metrics = run.step(state, batches[k % len(batches)])
+        state, metrics = step(state, batches[k % len(batches)])
         jax.block_until_ready(metrics)
         seconds.append(time.perf_counter() - began)
     median = statistics.median(seconds[1:])

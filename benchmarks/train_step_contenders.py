@@ -54,10 +54,9 @@ def ours(
     work: Work, *, full_logits: bool = False, keep_memory: bool = True
 ) -> Callable[[int], None]:
     sys.path.insert(0, str(Path(__file__).parent.parent))
-    from mlm.allocator import keep_freed_memory
+    from mlm.allocator import keep_freed_memory, use_one_heap
 
-    if keep_memory:
-        keep_freed_memory()
+    keep_memory = keep_memory and use_one_heap()
     import functools
 
     import jax
@@ -84,6 +83,7 @@ def ours(
         dropout_key=key,
         mesh=mesh,
     )
+    step = keep_freed_memory(step) if keep_memory else step
     ready = []
     for batch in batches(work):
         batch["mask_weights"] = np.ones(batch["mask_ids"].shape, np.float32)

@@ -1,5 +1,6 @@
 """Whole runs in this process, on eight virtual devices, and every config for a step."""
 
+import gzip
 import json
 
 import jax
@@ -12,6 +13,7 @@ from mlm import experiment
 from mlm.config import apply_overrides, load_config
 from mlm.masks import training_rates, training_strategy
 from mlm.rules import validate
+from mlm.training.profile import Steps
 
 SLOTS = {"mask", "random", "keep"}
 ENTRY = {
@@ -183,3 +185,14 @@ def test_no_training_mask_hides_a_special_token(tiny):
     without = make_config(tiny, masking__select_unknown=False)
     spec = training_spec(without, exp)
     assert set(spec.unselectable_token_ids) == set(exp.tokenizer.special_ids)
+
+
+def test_steps_are_profiled_into_the_workdir(tiny, tmp_path, capsys):
+    config = make_config(tiny, train__total_steps=4)
+    assert train_script.run(config, tmp_path, profile=Steps(2, 3)) == 0
+    printed = " ".join(capsys.readouterr().out.split())
+    assert "the profile of steps 2-3 lies in" in printed and "xprof --logdir=" in printed
+    [file] = tmp_path.glob("profile/plugins/profile/*/*.trace.json.gz")
+    timeline = gzip.decompress(file.read_bytes()).decode()
+    assert '"PjitFunction(train_step)"' in timeline
+    assert '"step_num":"3"' in timeline and '"step_num":"4"' not in timeline
