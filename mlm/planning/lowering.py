@@ -8,26 +8,32 @@ import types
 from collections.abc import Callable, Iterator
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mlm.devices import check_counts, mesh_of
 from mlm.input import prepare_text
 from mlm.learning import Learning, make_learning
-from mlm.machine import Chip, Execution, execution_for
+from mlm.machine import Chip, Execution, execution_for, step_operations
+from mlm.models import DistilBertConfig
+from mlm.planning.bounds import Work
 from mlm.planning.stand_in import abstract_batch, stand_in_text
 from mlm.planning.topology import Topology, devices_of, quiet_stderr
 from mlm.rules import validate_sizes
+from mlm.shardings import device_bytes
 from mlm.start import find_start, with_sizes_of
+from mlm.training.flops import train_step_flops
+from mlm.training.sharding import by_row
 from mlm.training.step import Batch
 
 EPOCH = 1000  # batches in an epoch of text that is not prepared: no shape follows from it
 SIZE = r"([\d.]+)([KMGT]?)"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-# As libtpu 0.0.52 says it, and the older form.
+# As libtpu 0.0.52 says it, of temporaries alone or of all that is needed, and the older form.
 OUT_OF_MEMORY = (
-    re.compile(rf"\({SIZE}\) exceeds available \w+ \({SIZE}\)"),
-    re.compile(rf"Used {SIZE} of {SIZE} hbm"),
+    re.compile(rf"(temporaries)? \({SIZE}\) exceeds available \w+ \({SIZE}\)"),
+    re.compile(rf"()Used {SIZE} of {SIZE} hbm"),
 )
 
 
@@ -47,6 +53,30 @@ class PlannedStep:
     execution: Execution
     learning: Learning
     batch: Batch
+
+    @property
+    def state_bytes(self) -> int:
+        """Of the state on each device, from shapes alone."""
+        return device_bytes(self.learning.state, self.learning.shardings)
+
+    @property
+    def argument_bytes(self) -> int:
+        """Of the state and the batch."""
+        rows = dict.fromkeys(self.batch, by_row(self.mesh))
+        return self.state_bytes + device_bytes(self.batch, rows)
+
+    @property
+    def work(self) -> Work:
+        """What the step does, by formula."""
+        config, learning = self.config, self.learning
+        table = learning.table
+        masked, _ = jax.eval_shape(learning.mask, dict(self.batch), jnp.int32(0), table)
+        operations = step_operations(config, learning.model, learning.mask, self.batch, table)
+        repeated = 0.0
+        if operations is not None and config.train.remat == "layers":
+            repeated = _encoder_forward(learning.model, masked["token_ids"].shape)
+        slots = masked["mask_positions"].shape[1]
+        return Work(self.batch["token_ids"].size, slots, operations, repeated)
 
     def lowered(self) -> jax.stages.Lowered:
         """The step as StableHLO for the platform, whether its devices are here or not."""
@@ -74,7 +104,7 @@ class Compiled:
 
 
 class DoesNotFitError(Exception):
-    """The compiler found that a step needs more memory than a chip has; in bytes."""
+    """A step needs more memory than a chip has; in bytes."""
 
     def __init__(self, needed: float, available: float):
         super().__init__(f"{needed:.0f} of {available:.0f} bytes")
@@ -121,10 +151,10 @@ def compile_step(step: PlannedStep) -> Compiled:
             compiled = step.lowered().compile()
     except jax.errors.JaxRuntimeError as error:
         if found := next(filter(None, (p.search(str(error)) for p in OUT_OF_MEMORY)), None):
-            needed, n, available, m = found.groups()
-            raise DoesNotFitError(
-                float(needed) * UNITS[n], float(available) * UNITS[m]
-            ) from error
+            only_temporaries, needed, n, available, m = found.groups()
+            beside = step.argument_bytes if only_temporaries else 0
+            size = float(needed) * UNITS[n] + beside
+            raise DoesNotFitError(size, float(available) * UNITS[m]) from error
         raise
     seconds = time.monotonic() - began
     memory = compiled.memory_analysis()
@@ -140,6 +170,12 @@ def compile_step(step: PlannedStep) -> Compiled:
         text=compiled.as_text(),
         seconds=seconds,
     )
+
+
+def _encoder_forward(model: DistilBertConfig, shape: tuple[int, int]) -> float:
+    """Operations of the layers without their gradients, which are two thirds of training."""
+    sizes = {n: getattr(model, n) for n in ("layers", "width", "hidden", "vocabulary_size")}
+    return train_step_flops(rows=shape[0], length=shape[1], slots=0, **sizes) / 3
 
 
 @contextlib.contextmanager

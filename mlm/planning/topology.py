@@ -67,7 +67,9 @@ def read_topology(name: str, slices: int = 1) -> Topology:
     if slices < 1:
         raise ConfigError(f"--slices is {slices}; give a number, 1 or more")
     kind, _, shape = name.lower().partition(":")
-    sizes = tuple(map(int, shape.split("x"))) if re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape) else ()
+    sizes = (
+        tuple(map(int, shape.split("x"))) if re.fullmatch(r"[1-9]\d*(x[1-9]\d*)*", shape) else ()
+    )
     if kind in TPUS and len(sizes) == TPUS[kind].count("x", TPUS[kind].index(":")) + 1:
         return Topology(name, "tpu", kind, sizes, slices)
     if kind in ("cpu", *GPUS) and len(sizes) == 1:

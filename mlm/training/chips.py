@@ -1,4 +1,4 @@
-"""What chips can do, as their makers' data sheets say, for speeds that runs and plans are set beside.
+"""What chips can do as their makers' data sheets say, beside which runs and plans are set.
 
 Numbers are those of one jax device: half a chip of a TPU7x. Decimal units but for memory, which is
 in bytes that a program can use: of TPUs what XLA's compiler names in its error for programs that

@@ -19,6 +19,7 @@ rematerialisation computes twice: this is the work that the model asks for, not 
 
 from mlm.training.chips import chip_of_kind
 
+
 def train_step_flops(
     *,
     rows: int,
