@@ -7,7 +7,7 @@ from ml_collections import ConfigDict
 from mlm.mesh_rules import ROW_FIELDS
 
 GIB = 2**30
-MANY = 64  # microbatches, and devices that share a matrix
+MANY = 64  # devices that share a matrix, at most
 
 
 def does_not_fit(
@@ -46,7 +46,8 @@ def _ways_out(config, sizes, rows_bytes, state, available) -> Iterator[str]:
         rows //= sizes[name]
     fsdp = _fsdp(sizes, rows_bytes, state, available)
     if fsdp:
-        yield f"mesh.fsdp={fsdp}"
+        rest = sizes["data"] * sizes["fsdp"] // fsdp
+        yield f"mesh.fsdp={fsdp}" + ("" if config.mesh.data == -1 else f" and mesh.data={rest}")
     if state >= available:
         if not fsdp:
             yield "a machine of more devices and a larger mesh.fsdp"
@@ -65,14 +66,13 @@ def _ways_out(config, sizes, rows_bytes, state, available) -> Iterator[str]:
     yield f"a data.length below {config.data.length}"
 
 
-def _fsdp(sizes, rows_bytes, state, available) -> int:
-    """Devices that have to share each matrix; 0 if that helps too little."""
-    now, most = sizes["fsdp"], sizes["fsdp"] * sizes["data"]
-    for more in _divisors(most // now):
-        if more > 1 and now * more <= MANY and state / more < available:
-            if rows_bytes + state / more <= available or state >= available:
-                return now * more
-    return 0
+def _fsdp(sizes: Mapping[str, int], rows_bytes: float, state: float, available: float) -> int:
+    """Replicas that have to share each matrix for all to fit, or at least the state; 0: none do."""
+    ways = [n for n in _divisors(sizes["data"]) if n > 1 and sizes["fsdp"] * n <= MANY]
+    whole = (n for n in ways if rows_bytes + state / n <= available)
+    state_alone = (n for n in ways if state / n < available <= state)
+    n = next(whole, None) or next(state_alone, 0)
+    return sizes["fsdp"] * n
 
 
 def _divisors(n: int) -> list[int]:

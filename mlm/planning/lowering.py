@@ -30,10 +30,10 @@ from mlm.training.step import Batch
 EPOCH = 1000  # batches in an epoch of text that is not prepared: no shape follows from it
 SIZE = r"([\d.]+)([KMGT]?)"
 UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30, "T": 2**40}
-# As libtpu 0.0.52 says it, of temporaries alone or of all that is needed, and the older form.
+# As libtpu 0.0.52 says it (it calls temporaries what is all memory, arguments too), and before.
 OUT_OF_MEMORY = (
-    re.compile(rf"(temporaries)? \({SIZE}\) exceeds available \w+ \({SIZE}\)"),
-    re.compile(rf"()Used {SIZE} of {SIZE} hbm"),
+    re.compile(rf"\({SIZE}\) exceeds available \w+ \({SIZE}\)"),
+    re.compile(rf"Used {SIZE} of {SIZE} hbm"),
 )
 
 
@@ -151,10 +151,9 @@ def compile_step(step: PlannedStep) -> Compiled:
             compiled = step.lowered().compile()
     except jax.errors.JaxRuntimeError as error:
         if found := next(filter(None, (p.search(str(error)) for p in OUT_OF_MEMORY)), None):
-            only_temporaries, needed, n, available, m = found.groups()
-            beside = step.argument_bytes if only_temporaries else 0
-            size = float(needed) * UNITS[n] + beside
-            raise DoesNotFitError(size, float(available) * UNITS[m]) from error
+            needed, n, available, m = found.groups()
+            sizes = float(needed) * UNITS[n], float(available) * UNITS[m]
+            raise DoesNotFitError(*sizes) from error
         raise
     seconds = time.monotonic() - began
     memory = compiled.memory_analysis()
