@@ -22,7 +22,7 @@ def does_not_fit(
     """One line: by how much, and which lines of the config help.
 
     Memory is what the state takes, which `mesh.fsdp` splits, and what the rows of a microbatch
-    take, which is taken to be the rest and in proportion to them.
+    take, which is taken to be the rest and in proportion to them: a compiler may need more.
 
     Args:
       sizes: of the mesh.
@@ -54,15 +54,15 @@ def _ways_out(config, sizes, rows_bytes, state, available) -> Iterator[str]:
             yield "a smaller model.width or fewer model.layers"
         return
     free, each = available - state, rows_bytes / max(1, rows // config.train.accumulation)
-    if config.train.remat == "none":
+    if config.train.remat != "layers":
         yield "train.remat='layers'"
     per = [n for n in _divisors(rows) if n > config.train.accumulation]
     enough = next((n for n in per if each * (rows // n) <= free), per[-1] if per else 0)
     if enough:
-        yield f"train.accumulation={enough}"
+        yield f"train.accumulation={enough} or more"
     fitting = int(free // each) * config.train.accumulation
     if 0 < fitting < rows:
-        yield f"train.batch_size={config.train.batch_size // rows * fitting}"
+        yield f"train.batch_size={config.train.batch_size // rows * fitting} or less"
     yield f"a data.length below {config.data.length}"
 
 

@@ -154,7 +154,8 @@ def _bound_lines(
             f"{each}; {work.operations / 1e12:,.2f} TFLOP a step",
             "no bounds: nothing is known of the chip; --config.log.peak_flops tells its peak",
         ]
-    again = f", and {work.repeated / work.operations:.0%} again by remat" if work.repeated else ""
+    if work.repeated:
+        each = each.replace("by formula", f"and {work.repeated / work.operations:.0%} by remat")
     peak = bounds.peak / step.mesh.size / 1e12
     lines = [f"{'a step takes at least':24}{'ms':>8}"]
 
@@ -167,10 +168,10 @@ def _bound_lines(
         each = speed / step.mesh.size
         return (
             f"MFU at most {bounds.utilization(seconds):.1%}, {speed / 1e6:,.2f} M tokens/s, "
-            f"{each / 1e3:,.1f} k on each device"
+            f"{each / 1e3:,.1f} k each"
         )
 
-    add("matrix products", bounds.compute, f"{each}{again}, at {peak:,.0f} TFLOP/s")
+    add("matrix products", bounds.compute, f"{each}, at {peak:,.0f} TFLOP/s")
     if chip:
         add("state", bounds.memory, f"read and written, at {_speed(chip.memory_bandwidth)}")
         add("links", bounds.links, f"collectives, at {_speed(chip.link_bandwidth)}")

@@ -61,13 +61,13 @@ def test_rows_are_what_takes_memory():
     line = advice(64, needed=25, state=1, data=4)  # 16 rows of 1.5 GiB on each, and 10 would fit
     assert line == (
         "the step needs 25.00 GiB of a device of v5e:2x2, which has 16.00: 9.00 GiB too many, 1.00 "
-        "of it the state; try train.remat='layers', or train.accumulation=2, or "
-        "train.batch_size=40, or a data.length below 512"
+        "of it the state; try train.remat='layers', or train.accumulation=2 or more, or "
+        "train.batch_size=40 or less, or a data.length below 512"
     )
     fields = {"train.accumulation": 2, "train.remat": "dots"}
     line = advice(64, needed=25, state=1, data=4, fields=fields)
     assert line.endswith(
-        "try train.accumulation=4, or train.batch_size=40, or a data.length below 512"
+        "train.accumulation=4 or more, or train.batch_size=40 or less, or a data.length below 512"
     )
     assert "try train.remat='layers', or a data.length" in advice(4, needed=17, state=1, data=4)
 
