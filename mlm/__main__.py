@@ -4,7 +4,7 @@ import sys
 from collections.abc import Sequence
 
 from mlm.cli import run_command
-from mlm.commands import launch, masks, models, text
+from mlm.commands import launch, masks, models, plan, text
 from mlm.errors import ConfigError
 
 COMMANDS = {
@@ -14,6 +14,7 @@ COMMANDS = {
     "inspect": (masks.inspect, "see what a config masks, beside other strategies"),
     "replay": (masks.replay, "the batch, masks and labels that a step of a run consumed"),
     "doctor": (masks.doctor, "whether all is well with a run, or with a config before one"),
+    "plan": (plan.plan, "whether a config fits a machine that is not here, and how fast it can be"),
     "launch": (launch.launch, "one run in several processes of this machine"),
     "fill-mask": (models.fill_mask, "what a model puts for [MASK]"),
     "convert": (models.convert, "a model into another format"),

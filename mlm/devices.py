@@ -1,5 +1,7 @@
 """From `config.mesh` to a mesh over the devices there are, before anything is compiled."""
 
+from collections.abc import Sequence
+
 import jax
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
@@ -16,21 +18,25 @@ def mesh_shape(config: ConfigDict) -> MeshShape:
     return MeshShape(**{name: config.mesh[name] for name in MESH_FIELDS})
 
 
-def mesh_of(config: ConfigDict) -> Mesh:
+def mesh_of(config: ConfigDict, devices: Sequence[jax.Device] | None = None) -> Mesh:
     """The mesh of all devices; raises ConfigError if the sizes cannot make up their number."""
-    return make_mesh(mesh_shape(config))
+    return make_mesh(mesh_shape(config), devices=devices)
 
 
 def check_devices(config: ConfigDict) -> None:
     """Raises ConfigError unless all devices fit the mesh, and can share the batch."""
-    devices = jax.device_count()
+    check_counts(config, jax.device_count(), jax.local_device_count(), jax.process_count())
+
+
+def check_counts(config: ConfigDict, devices: int, local: int, processes: int) -> None:
+    """`check_devices` of so many devices, of which each of the processes has `local`."""
     sizes = mesh_shape(config).over(devices)
     rows = {name: sizes[name] for name in ROW_FIELDS if sizes[name] > 1 or name == "data"}
-    processes = f" of {n} processes" if (n := jax.process_count()) > 1 else ""
-    if problems := list(batch_problems(config, rows, f", on {devices} devices{processes}")):
+    of = f" of {processes} processes" if processes > 1 else ""
+    if problems := list(batch_problems(config, rows, f", on {devices} devices{of}")):
         raise ConfigError(*problems)
     # A process reads the rows of its own devices, and those of one `tensor` have the same rows.
-    local, tensor = jax.local_device_count(), sizes["tensor"]
+    tensor = sizes["tensor"]
     if local % tensor:
         raise ConfigError(
             f"mesh.tensor {tensor} does not divide the {local} devices of a process; its devices "

@@ -8,7 +8,6 @@ Below this file no function sees a config: values and small frozen dataclasses g
 import dataclasses
 import functools
 from collections.abc import Callable, Iterable
-from typing import NamedTuple
 
 import jax
 from jax.sharding import Mesh
@@ -17,28 +16,23 @@ from ml_collections import ConfigDict
 from mlm import models, saved
 from mlm.config import duration, flat
 from mlm.data import Rows, token_counts
-from mlm.devices import check_tensor, mesh_of
+from mlm.devices import mesh_of
 from mlm.evaluation.fill_mask import check_prompt, make_fill_mask
 from mlm.evaluation.frozen import make_evaluate, unigram_log_probs
 from mlm.evaluation.rows import eval_rows
 from mlm.input import batch_function, heldout_rows, prepare_text, training_rows
+from mlm.learning import Learning, make_learning
 from mlm.machine import Execution, execution_on, hardware_of
-from mlm.masks import adaptive, make_evaluation_masks, make_mask
-from mlm.network import make_loss, make_network
+from mlm.masks import make_evaluation_masks
 from mlm.own import load_function
 from mlm.preparing import PreparedText
 from mlm.rules import validate, validate_sizes
-from mlm.settings import model_config, optimizer_settings, run_keys
 from mlm.start import Start, find_start, with_sizes_of
 from mlm.text import Tokenizer
-from mlm.training.adaptive import init_table
-from mlm.training.freezing import frozen_paths
 from mlm.training.loop import Run
-from mlm.training.optimizer import make_optimizer, make_schedule
-from mlm.training.parameter_rules import state_shardings
 from mlm.training.processes import check_same, put_whole
 from mlm.training.sharding import batch_places, by_row, put_batch, replicated, row_parts
-from mlm.training.step import TrainState, make_init_state, make_train_step
+from mlm.training.step import TrainState
 
 # Fields that may name a function of the user.
 OWN = ("masking.unit", "masking.weights", "masking.schedule", "model.custom", "train.loss")
@@ -120,20 +114,12 @@ def build(
     rows = training_rows(config, text, say=say)
     held_out = heldout_rows(config, text, say=say)
 
-    model = dataclasses.replace(
-        model_config(config, text.tokenizer.vocabulary_size),
-        attention=execution.attention,
-        remat=config.train.remat,
-    )
-    network = make_network(model, config.model.custom, mesh=mesh)
-    params, apply = network.params, network.apply
-    check_tensor(config, params, mesh)
+    learning = make_learning(config, text, mesh, execution, epoch=len(rows), given=start.params)
+    apply = learning.apply
     length, whole = config.model.max_length, replicated(mesh)
     fill = make_fill_mask(apply, text.tokenizer, length=length, out=whole)
     evaluate = _make_evaluate(config, text, held_out, apply, mesh)
-    frozen = frozen_paths(params, config.train.freeze)
-    weights = _Weights(network.init, start.params, frozen)
-    run, shardings = _make_run(config, text, rows, model, weights, apply, evaluate, mesh)
+    run = _make_run(config, rows, learning, evaluate, mesh)
     origin = {"start": start, "text": text, "rows": rows, "weights": config.masking.weights}
     run = dataclasses.replace(run, keep=functools.partial(saved.keep_origin, **origin))
     return Experiment(
@@ -141,87 +127,54 @@ def build(
         text,
         rows,
         held_out,
-        model,
-        params,
+        learning.model,
+        learning.params,
         apply,
         fill,
         execution,
-        frozen,
+        learning.frozen,
         mesh,
-        shardings,
+        learning.shardings,
         run,
     )
 
 
-class _Weights(NamedTuple):
-    """A model's params before training, and which of them stay so."""
-
-    init: Callable[[jax.Array], dict]
-    given: dict | None
-    frozen: frozenset[str]
-
-
-def _make_run(
-    config, text: PreparedText, rows: Rows, model, weights: _Weights, apply, evaluate, mesh: Mesh
-) -> tuple[Run, TrainState]:
-    """The functions and numbers of the training loop, and where the state lies."""
-    batch_size = config.train.batch_size
-    steps = functools.partial(duration, epoch=len(rows), batch_size=batch_size)
-    total = steps(config.train, "total")
-    optimizer = optimizer_settings(config, warmup=steps(config.optimizer, "warmup", total=total))
-    schedule = make_schedule(optimizer, total_steps=total)
-    tx = make_optimizer(optimizer, schedule)
-
-    init_key, mask_key, dropout_key = run_keys(config.seed)
-    adapt = adaptive(config, text.tokenizer.vocabulary_size)
-    table = () if adapt is None else init_table(adapt)
-    init_state = make_init_state(
-        weights.init,
-        tx,
-        mesh,
-        frozen=weights.frozen,
-        given=weights.given,
-        adapt=adapt,
+def _make_run(config, rows: Rows, learning: Learning, evaluate, mesh: Mesh) -> Run:
+    """The functions and numbers of the training loop."""
+    batch_size, total = config.train.batch_size, learning.total_steps
+    every = functools.partial(
+        duration, stem="every", epoch=len(rows), batch_size=batch_size, total=total
     )
-    shardings = state_shardings(jax.eval_shape(init_state, init_key), mesh)
-    mask = make_mask(config, text, root=mask_key, total_steps=total)
     batch_at = batch_function(
         config,
         rows,
         places=batch_places(mesh, batch_size),
     )
-    step = make_train_step(
-        apply,
-        mask,
-        tx,
-        schedule,
-        dropout_key=dropout_key,
-        mesh=mesh,
-        shardings=shardings,
-        accumulation=config.train.accumulation,
-        frozen=weights.frozen,
-        loss=make_loss(config.train.loss, text.tokenizer.vocabulary_size),
-        adapt=adapt,
-    )
-    run = Run(
-        init_state=lambda: init_state(init_key),
-        step=step,
+    return Run(
+        init_state=learning.init_state,
+        step=learning.step,
         batch_at=batch_at,
         put=functools.partial(put_batch, mesh, size=batch_size),
         evaluate=evaluate,
         total_steps=total,
-        log_every=steps(config.log, "every", total=total),
-        eval_every=steps(config.eval, "every", total=total),
-        save_every=steps(config.checkpoint, "every", total=total),
+        log_every=every(config.log),
+        eval_every=every(config.eval),
+        save_every=every(config.checkpoint),
         slots=batch_size * rows.length,
-        hardware=hardware_of(mesh.devices.flat, config, model, mask, batch_at(0), table),
+        hardware=hardware_of(
+            mesh.devices.flat,
+            config,
+            learning.model,
+            learning.mask,
+            batch_at(0),
+            learning.table,
+        ),
         evaluate_first=bool(config.model.init_from),
         keep_last=config.checkpoint.keep_last,
         keep_best=config.checkpoint.keep_best,
         tensorboard=config.log.tensorboard,
         config=flat(config),
     )
-    return run, shardings
 
 
 def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) -> Callable:

@@ -48,13 +48,22 @@ def execution_on(devices: Sequence[jax.Device], config: ConfigDict) -> Execution
       ConfigError: they cannot run it as it says.
     """
     chip = chip_of(devices)
-    attention, reason = choose_attention(config, chip)
     on_gpu = chip.platform in ("cuda", "rocm")
     if config.deterministic and on_gpu and not flags_are_set():
         raise ConfigError(
             "deterministic is True and jax has started without its flags; start Python with "
             f"XLA_FLAGS='{' '.join(FLAGS)}', or train by train.py, which sets them"
         )
+    return execution_for(chip, config)
+
+
+def execution_for(chip: Chip, config: ConfigDict) -> Execution:
+    """How `config` is computed on a chip, whether it is here or not.
+
+    Raises:
+      ConfigError: it cannot run it as it says.
+    """
+    attention, reason = choose_attention(config, chip)
     note = not_bit_exact(chip.platform, deterministic=config.deterministic)
     return Execution(attention, (f"attention {attention}: {reason}", *([note] if note else [])))
 
@@ -125,20 +134,31 @@ def hardware_of(
     batch: Mapping[str, np.ndarray],
     table: object,
 ) -> Hardware:
-    """What the speeds of a run are related to.
+    """What the speeds of a run are related to; arguments as in `step_operations`."""
+    peak = config.log.peak_flops or peak_flops(devices[0].device_kind)
+    return Hardware(len(devices), step_operations(config, model, mask, batch, table), peak)
 
-    A model of one's own, or one of which a part is frozen, has no formula for its operations.
+
+def step_operations(
+    config: ConfigDict,
+    model: DistilBertConfig,
+    mask: Mask,
+    batch: Mapping[str, np.ndarray],
+    table: object,
+) -> float | None:
+    """Operations of a training step by formula.
+
+    None: a model of one's own, or one of which a part is frozen, has none.
 
     Args:
       mask, table: of training; they tell how many mask slots a step has, and copies of rows.
       batch: any of training; its first axis is this process's share of the rows.
     """
-    peak = config.log.peak_flops or peak_flops(devices[0].device_kind)
     if config.model.custom or config.train.freeze:
-        return Hardware(len(devices), None, peak)
+        return None
     masked, _ = jax.eval_shape(mask, dict(batch), jnp.int32(0), table)
     copies = len(masked["token_ids"]) // len(batch["token_ids"])
-    operations = train_step_flops(
+    return train_step_flops(
         rows=config.train.batch_size * copies,
         length=config.data.length,
         slots=masked["mask_positions"].shape[1],
@@ -147,4 +167,3 @@ def hardware_of(
         hidden=model.hidden,
         vocabulary_size=model.vocabulary_size,
     )
-    return Hardware(len(devices), operations, peak)

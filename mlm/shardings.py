@@ -63,7 +63,7 @@ def print_shardings(console: Console, config: ConfigDict) -> None:
         ("optimizer state", state.opt_state, shardings.opt_state),
         ("all of the state", state, shardings),
     ):
-        rows.append((name, _of_all(part), "", f"{_device_bytes(part, where):,}"))
+        rows.append((name, _of_all(part), "", f"{device_bytes(part, where):,}"))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         *texts, number = (f"{text:<{width}}" for text, width in zip(row, widths, strict=True))
@@ -124,7 +124,8 @@ def _leaf_bytes(leaf: jax.ShapeDtypeStruct, sharding: NamedSharding) -> int:
     return math.prod(sharding.shard_shape(leaf.shape)) * leaf.dtype.itemsize
 
 
-def _device_bytes(tree: Any, shardings: Any) -> int:
+def device_bytes(tree: Any, shardings: Any) -> int:
+    """What each device holds of a tree, which may be abstract."""
     pairs: Iterable = zip(jax.tree.leaves(tree), jax.tree.leaves(shardings), strict=True)
     return sum(_leaf_bytes(leaf, sharding) for leaf, sharding in pairs)
 

@@ -16,7 +16,14 @@ from mlm.config import (
 from mlm.errors import ConfigError
 from mlm.rules import validate, validate_sizes
 
-CONFIGS = ("default", "quickstart", "distilbert_base", "adapt_to_domain")
+CONFIGS = (
+    "default",
+    "quickstart",
+    "distilbert_base",
+    "adapt_to_domain",
+    "pod_v5e_256",
+    "gpu_node_8",
+)
 
 
 @pytest.fixture

@@ -117,7 +117,7 @@ def test_the_blocks_of_a_page_run_and_print_what_it_says(
         if line.startswith("--config."):
             mask_by(line, tiny)
         elif command[:3] == ["python", "-m", "mlm"]:
-            mlm_command(command[3:])
+            mlm_command([a.replace("=configs/", f"={ROOT}/configs/") for a in command[3:]])
         elif command[:2] == ["python", "train.py"]:
             config, *rest = command[2:]
             config = config.replace("configs/", f"{ROOT}/configs/")

@@ -17,26 +17,7 @@ Layer norms, softmax, GELU, embedding look-ups and the optimizer are left out, a
 rematerialisation computes twice: this is the work that the model asks for, not what is done for it.
 """
 
-# Operations per second in bfloat16 with float32 sums, dense, as the makers' data sheets say, by a
-# part of jax's `device_kind`. The first that fits counts.
-PEAKS = (
-    ("TPU v4", 275e12),
-    ("TPU v5 lite", 197e12),
-    ("TPU v5e", 197e12),
-    ("TPU v5", 459e12),  # v5p
-    ("TPU v6", 918e12),
-    ("GB200", 2500e12),
-    ("B200", 2250e12),
-    ("GH200", 989e12),
-    ("H200", 989e12),
-    ("H100 PCIe", 756e12),
-    ("H100", 989e12),
-    ("A100", 312e12),
-    ("A30", 165e12),
-    ("L40S", 362e12),
-    ("L40", 181e12),
-    ("L4", 121e12),
-)
+from mlm.training.chips import chip_of_kind
 
 
 def train_step_flops(
@@ -60,4 +41,5 @@ def train_step_flops(
 
 def peak_flops(device_kind: str) -> float | None:
     """Operations per second of one device; None for a chip that is not in the table."""
-    return next((peak for name, peak in PEAKS if name in device_kind), None)
+    chip = chip_of_kind(device_kind)
+    return chip and chip.peak_flops
