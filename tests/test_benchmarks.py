@@ -67,7 +67,7 @@ def test_end_to_end_counts_the_tokens_of_the_text(corpus_file):
     assert "nano, 8 x 32, dropout 0.0, 200 lines of stories.txt, 1 rounds" in run.stdout
     ours = run.stdout.splitlines()[2].split()
     steps, tokens = int(ours[4]), int(ours[5])
-    assert ours[0] == "ours" and 0.8 * steps * 8 * 30 < tokens <= steps * 8 * 30  # packed full
+    assert ours[0] == "ours" and 0.4 * steps * 8 * 30 < tokens <= steps * 8 * 30
 
 
 def test_end_to_end_needs_a_text():
