@@ -1,9 +1,9 @@
 """From raw text to trained steps: `python benchmarks/end_to_end.py --text=FILE [--lines=640]`.
 
-Ours beside KerasHub's `fit` on its own `tf.data` pipeline: same lines of text, vocabulary, model
-and optimizer. A process each, in turns of one pass over the text, reading and tokenizing included,
-after one that compiles. Printed are useful tokens per second (of the text: no special tokens, no
-padding, nothing that was cut off) and the median of the rounds' ratios.
+Ours beside KerasHub's `fit` on its own `tf.data` pipeline: the same lines of text, vocabulary,
+model and optimizer. A process each, in turns of one pass over the text, reading and tokenizing
+included, after one that compiles. Printed are useful tokens per second (of the text: no special
+tokens, no padding, nothing that was cut off) and the median of the rounds' ratios.
 
 `--keras_python` is the interpreter that has KerasHub and TensorFlow.
 """

@@ -57,3 +57,20 @@ def test_the_benchmark_of_a_gpu_runs_through_on_a_cpu():
     assert "L=16: loss " in run.stdout and ": ok\n" in run.stdout and "tokens/s" in run.stdout
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
     assert run.returncode == 2 and "error: jax computes on cpu" in run.stdout
+
+
+def test_end_to_end_counts_the_tokens_of_the_text(corpus_file):
+    command = [sys.executable, "benchmarks/end_to_end.py", f"--text={corpus_file}"]
+    command += ["--contenders=ours", "--size=nano", "--rows=8", "--length=32", "--rounds=1"]
+    run = subprocess.run([*command, "--lines=200"], cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 0, run.stderr
+    assert "nano, 8 x 32, dropout 0.0, 200 lines of stories.txt, 1 rounds" in run.stdout
+    ours = run.stdout.splitlines()[2].split()
+    steps, tokens = int(ours[4]), int(ours[5])
+    assert ours[0] == "ours" and 0.4 * steps * 8 * 30 < tokens <= steps * 8 * 30
+
+
+def test_end_to_end_needs_a_text():
+    command = [sys.executable, "benchmarks/end_to_end.py", "--text=missing.txt"]
+    run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
+    assert run.returncode == 2 and "--text is missing.txt: no such file" in run.stderr
