@@ -68,12 +68,12 @@ def make_premasked_step(config, built) -> Callable:
     import jax
     import jax.numpy as jnp
 
-    from mlm import experiment
+    from mlm.settings import optimizer_settings
     from mlm.training.optimizer import make_optimizer, make_schedule
     from mlm.training.step import MaskCounts, make_train_step
 
     # How long the warm-up is does not matter for the time of a step.
-    settings = experiment.optimizer_settings(config, warmup=1)
+    settings = optimizer_settings(config, warmup=1)
     schedule = make_schedule(settings, total_steps=built.run.total_steps)
     return make_train_step(
         built.apply,

@@ -18,7 +18,7 @@ from mlm.doctor.finding import Finding
 from mlm.doctor.sample import Sample, take_samples
 from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.frozen import mask_hashes
-from mlm.experiment import Experiment, run_keys
+from mlm.experiment import Experiment
 from mlm.input import cache_dir
 from mlm.masking import MaskingSpec
 from mlm.masks import (
@@ -31,6 +31,7 @@ from mlm.masks import (
 )
 from mlm.preparing import PreparedText, unknown_warning
 from mlm.preparing.inspect import unknown_share
+from mlm.settings import run_keys
 from mlm.strategy import Strategy
 from mlm.training.adaptive import init_table
 from mlm.training.freezing import leaf_paths

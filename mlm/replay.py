@@ -23,6 +23,7 @@ from mlm.errors import CheckpointError, ConfigError, OutputError
 from mlm.input import batch_function, prepare_text, training_rows
 from mlm.masked_rows import mask_hash
 from mlm.masks import adaptive, copies, make_mask, training_rates
+from mlm.settings import run_keys
 from mlm.text import Tokenizer
 from mlm.training.adaptive import Adaptive, init_table
 from mlm.training.workdir import saved_steps
@@ -86,7 +87,7 @@ def replay(
     table = () if adapt is None else _table(config, workdir, step, kept, adapt, retrain, start, say)
 
     batch = batch_function(config, rows, process_index=0, process_count=1)(step - 1)
-    mask = make_mask(config, text, root=experiment.run_keys(config.seed).masks, total_steps=total)
+    mask = make_mask(config, text, root=run_keys(config.seed).masks, total_steps=total)
     masked, counts = jax.device_get(jax.jit(mask)(batch, jnp.int32(step - 1), table))
     arrays = {**masked, **_origin(rows, batch, copies(config))}
     requested = training_rates(config, total_steps=total).at(step - 1)

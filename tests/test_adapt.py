@@ -12,6 +12,7 @@ from mlm import experiment, models, pretrained, saved
 from mlm.config import ARCHITECTURE, apply_overrides, from_flat, load_config
 from mlm.errors import ConfigError
 from mlm.rules import validate
+from mlm.settings import model_config
 from mlm.text import load_tokenizer
 from mlm.training.freezing import leaf_paths
 from mlm.training.metrics import read_metrics
@@ -56,7 +57,7 @@ def adapted(first, other, tmp_path_factory):
 def params_of(workdir, step=12):
     """Every array of a checkpoint, by path."""
     config, tokenizer = read(workdir, "config.json"), load_tokenizer(workdir)
-    model = experiment.model_config(from_flat(config), tokenizer.vocabulary_size)
+    model = model_config(from_flat(config), tokenizer.vocabulary_size)
     params = saved.restore_params(models.create_abstract(model)[1], workdir, step)
     return dict(zip(leaf_paths(params), map(np.asarray, jax.tree.leaves(params)), strict=True))
 

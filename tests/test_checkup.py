@@ -18,6 +18,7 @@ from mlm.config import apply_overrides, flat, load_config
 from mlm.data.store import mark_checked
 from mlm.doctor.sample import take_samples
 from mlm.masks import make_mask, training_rates, training_strategy
+from mlm.settings import run_keys
 from mlm.stored_config import stored_config
 from mlm.training.checkpoint import checkpoints_in
 
@@ -202,7 +203,7 @@ def test_samples_are_masked_as_training_masks(tiny):
         tiny, masking__unit="word", masking__rate=0.4, masking__prediction_rate=0.2
     )
     exp = experiment.build(config, say=str)
-    root, total = experiment.run_keys(config.seed).masks, exp.run.total_steps
+    root, total = run_keys(config.seed).masks, exp.run.total_steps
     rates = training_rates(config, total_steps=total)
     strategy = training_strategy(config, exp.text, rates)
     [sample] = take_samples(strategy, rates, exp.run.batch_at, root=root, steps=[3])

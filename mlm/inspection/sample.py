@@ -14,7 +14,6 @@ from ml_collections import ConfigDict
 from mlm.config import duration
 from mlm.data import token_counts
 from mlm.errors import DataError, MlmError
-from mlm.experiment import run_keys
 from mlm.input import prepare_text, training_rows
 from mlm.inspection.choice import Choice, choose_strategies
 from mlm.inspection.rows import Source, text_source, training_source
@@ -22,6 +21,7 @@ from mlm.masked_rows import batch_units, mask_hash, predicting_all, slot_places
 from mlm.masking.units import Units
 from mlm.masks import adaptive, training_rates, training_strategy
 from mlm.preparing import PreparedText
+from mlm.settings import run_keys
 from mlm.strategy import Strategy, mask_batch
 from mlm.text import Tokenizer, continuations
 from mlm.training.adaptive import init_table

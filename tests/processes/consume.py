@@ -18,12 +18,14 @@ def main(argv):
         import jax
 
         from mlm import experiment
+        from mlm.masks import make_mask
+        from mlm.settings import run_keys
         from mlm.training.sharding import replicated
 
         exp = experiment.build(config, say=lambda line: None)
         assert jax.process_count() == jax.device_count() == args.num_processes
-        root = experiment.run_keys(config.seed).masks
-        mask = experiment.make_mask(config, exp.text, root=root, total_steps=exp.run.total_steps)
+        root = run_keys(config.seed).masks
+        mask = make_mask(config, exp.text, root=root, total_steps=exp.run.total_steps)
         local = exp.run.batch_at(args.step - 1)
         assert len(local["token_ids"]) == config.train.batch_size // args.num_processes
         whole = jax.jit(mask, out_shardings=replicated(exp.mesh))
