@@ -9,7 +9,7 @@ Expect:    at most what the plan says, python -m mlm plan --topology=h100:8 and 
     plan of configs/gpu_node_8.py for h100:8: 8 devices
       mesh         slices 1, data 8, fsdp 1, tensor 1
       batch        512 rows of 512 tokens, 64 on each device; 77 mask slots in a row
-      memory       accumulation 1, remat none, bfloat16
+      train        accumulation 1, remat none, bfloat16
       attention    cudnn: on cuda
       step         lowered for cuda by jax 0.10.2, not compiled: that takes such a GPU
 

@@ -10,7 +10,7 @@ Expect:    at most what the plan says, python -m mlm plan --topology=v5e:16x16 a
     plan of configs/pod_v5e_256.py for v5e:16x16: 256 devices
       mesh         slices 1, data 256, fsdp 1, tensor 1
       batch        4,096 rows of 512 tokens, 16 on each device; 77 mask slots in a row
-      memory       accumulation 1, remat none, bfloat16
+      train        accumulation 1, remat none, bfloat16
       attention    einsum: splash runs on one device, there are 256
       step         compiled in 63 s by libtpu 0.0.52, jax 0.10.2
 

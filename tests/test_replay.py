@@ -11,7 +11,7 @@ import jax
 import numpy as np
 import pytest
 
-from mlm import experiment
+from mlm import experiment, learning
 from mlm.__main__ import main
 from mlm.cli import run_command
 from mlm.config import apply_overrides, load_config
@@ -57,9 +57,9 @@ def record(tiny, tmp_path_factory):
         def keep(step, masked):
             seen[int(step) + 1] = jax.tree.map(np.array, masked)
 
-        make_mask = experiment.make_mask
+        make_mask = learning.make_mask
         with pytest.MonkeyPatch.context() as patch:
-            patch.setattr(experiment, "make_mask", recording)
+            patch.setattr(learning, "make_mask", recording)
             exp = experiment.build(config, say=str)
             quiet = dataclasses.replace(exp.run, evaluate=lambda params: EVALUATION)
             for stop in steps:  # from the checkpoint, as a new process would

@@ -97,7 +97,7 @@ def _head(step: PlannedStep, bounds: Bounds, compiled: Compiled | None, name: st
         f"  mesh         {sizes}",
         f"  batch        {rows:,} rows of {step.config.data.length} tokens, {rows // parts:,} on "
         f"each device; {bounds.work.slots} mask slots in a row",
-        f"  memory       accumulation {step.config.train.accumulation}, remat "
+        f"  train        accumulation {step.config.train.accumulation}, remat "
         f"{step.config.train.remat}, {step.config.model.dtype}",
         f"  attention    {step.execution.lines[0].removeprefix('attention ')}",
         f"  step         {made}",

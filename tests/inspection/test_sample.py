@@ -4,7 +4,7 @@ import jax
 import numpy as np
 import pytest
 
-from mlm import experiment
+from mlm import experiment, learning
 from mlm.data import save_units
 from mlm.errors import ConfigError, DataError
 from mlm.evaluation.frozen import masked_places
@@ -36,10 +36,10 @@ def trained(monkeypatch):
 
     def run(config):
         made = []
-        make_mask = experiment.make_mask
+        make_mask = learning.make_mask
         with monkeypatch.context() as patch:
             patch.setattr(
-                experiment, "make_mask", lambda *a, **k: made.append(make_mask(*a, **k)) or made[0]
+                learning, "make_mask", lambda *a, **k: made.append(make_mask(*a, **k)) or made[0]
             )
             exp = experiment.build(config, say=str)
         batch = exp.run.batch_at(0)

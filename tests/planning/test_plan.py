@@ -16,6 +16,7 @@ from mlm.__main__ import main
 from mlm.config import apply_overrides, load_config
 from mlm.errors import ConfigError
 from mlm.planning import lowering
+from mlm.planning.collectives import read_collectives
 from mlm.planning.lowering import PlannedStep, compile_step, plan_step
 from mlm.planning.stand_in import abstract_batch, stand_in_text
 from mlm.planning.topology import Topology, read_topology
@@ -154,6 +155,16 @@ def test_the_numbers_of_a_report_add_up(flags, capsys):
     assert f"{operations / rows / length / 1e6:,.1f} MFLOP a token" in out
 
 
+def test_what_microbatches_send_is_counted_for_each(make_config):
+    sent = {}
+    for accumulation in (1, 2):
+        config = make_config(**{"train.accumulation": accumulation, "mesh.fsdp": 4})
+        found = read_collectives(compile_step(plan_step(config, CPU8)).text, 8)
+        assert not any(c.unbounded for c in found)
+        sent[accumulation] = sum(c.payload for c in found if c.kind == "all-reduce")
+    assert sent[2] > 1.5 * sent[1]  # the gradients of each are summed by themselves
+
+
 def load_tiny(flags):
     config = load_config("configs/default.py")
     apply_overrides(config, dict(f.removeprefix("--config.").split("=", 1) for f in flags[1:]))
@@ -238,6 +249,14 @@ def test_a_compiler_that_runs_out_of_memory_becomes_a_line(message, flags, monke
     [line] = error.value.problems
     assert line.startswith("the step needs 28.28 GiB of a device of cpu:8, which has 15.75: 12.53 ")
     assert "train.remat='layers', or train.accumulation=2 or more, or train.batch_size=8 or" in line
+
+
+def test_a_state_that_no_gpu_holds_is_refused(flags):
+    large = ["--config.model.width=65536", "--config.model.hidden=65536"]
+    with pytest.raises(ConfigError) as error:
+        main(["plan", "--topology=a100:8", *flags, *large])
+    [line] = error.value.problems
+    assert "of a100:8, which has 74.51" in line and line.endswith("try mesh.fsdp=8")
 
 
 def test_other_failures_of_a_compiler_stay_what_they_are(make_config, monkeypatch):
