@@ -58,8 +58,8 @@ def bucket_folder(place: str | Path, *, named: str) -> Path:
     url = str(place)
     if not FOLDER.fullmatch(url) or UNUSABLE.search(url):
         raise ConfigError(
-            f"{named} is {url!r}; give a folder of this machine, or gs://BUCKET/FOLDER without "
-            "spaces and *?#[]"
+            f"{named} is {url!r}; give a folder of this machine, or gs://BUCKET/FOLDER (no other "
+            "kind of URL; no spaces or *?#[])"
         )
     if importlib.util.find_spec("gcsfs") is None:
         raise ConfigError(f"{named} {url} needs another package; pip install gcsfs")
@@ -96,7 +96,9 @@ def told_as(error: type[MlmError], name: str) -> Iterator[None]:
 def is_of_bucket(error: BaseException) -> bool:
     """Whether an error came up in a request to a bucket."""
     frames = traceback.walk_tb(error.__traceback__)
-    return any(f.f_globals.get("__name__", "").startswith(("gcsfs", "fsspec")) for f, _ in frames)
+    return any(
+        f.f_globals.get("__name__", "").startswith(("gcsfs", "fsspec.asyn")) for f, _ in frames
+    )
 
 
 def told(error: BaseException) -> str:
@@ -104,7 +106,7 @@ def told(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return f"no answer in {SECONDS} s; is there a network?"
     if isinstance(error, FileNotFoundError):
-        return "there is no such bucket"
+        return "there is no such bucket, or an object is gone"
     words = " ".join(str(error).split())
     return f"{words[:160] or type(error).__name__}; may this account use the bucket?"
 

@@ -1,7 +1,8 @@
 """Models from wherever they lie: a built-in name, the Hub, or a folder of any known kind.
 
 What a folder is follows from its files: a Hugging Face directory, a KerasHub preset, one that
-`save_to_preset` wrote, or the workdir of a run, or one of its checkpoints.
+`save_to_preset` wrote, or the workdir of a run, or one of its checkpoints. A run may lie in a
+bucket.
 """
 
 from collections.abc import Callable
@@ -12,7 +13,7 @@ import jax
 import numpy as np
 
 from mlm import conversion, models, saved
-from mlm.bucket import absolute, is_in_bucket, is_url
+from mlm.bucket import absolute, is_in_bucket
 from mlm.config import from_flat, model_fields
 from mlm.conversion.builtin import PRESETS, download, repository_of
 from mlm.conversion.huggingface_settings import read_settings
@@ -148,9 +149,11 @@ def _fetch(
     place: str, load_weights: bool, local_files_only: bool, say: Callable[[str], None]
 ) -> tuple[Path | None, str | None]:
     """The folder and the commit of a place; no folder where a built-in name needs none."""
+    if place.startswith("gs:"):
+        return found_workdir(place, named="model"), None
     repository = repository_of(place)
     if repository is None:
-        return (found_workdir(place, named="model") if is_url(place) else Path(place)), None
+        return Path(place), None
     try:
         files = {"weights": load_weights, "local_files_only": local_files_only}
         folder, revision = download(*repository, **files)
