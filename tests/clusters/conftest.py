@@ -1,5 +1,9 @@
-"""Runs with a workdir in a bucket, which an emulator on this machine holds; see requirements."""
+"""Runs in a bucket, which an emulator on this machine holds, and under schedulers.
 
+Nothing is collected where requirements-clusters.txt is not installed: `make test-clusters` does.
+"""
+
+import importlib.util
 import os
 import subprocess
 import sys
@@ -10,14 +14,15 @@ from emulated import Store, ended, wait_for
 
 from mlm.commands.launch import free_port
 
+EXTRAS = ("gcsfs", "gcp_storage_emulator")
+collect_ignore_glob = [] if all(map(importlib.util.find_spec, EXTRAS)) else ["test_*.py"]
 ROOT = Path(__file__).parent.parent.parent
 HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="session")
 def store():
-    pytest.importorskip("gcsfs")
-    pytest.importorskip("gcp_storage_emulator")
+    """The emulator, with the empty bucket `runs`."""
     url = f"http://127.0.0.1:{free_port()}"
     command = [sys.executable, HERE / "emulator.py", url.rpartition(":")[2]]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL)

@@ -1,4 +1,4 @@
-"""Run by tests: a script or `-m module` of the project with locks that are stale after 3 s, not 60."""
+"""Run by tests: a script or `-m module` whose locks are stale after 3 seconds, not 60."""
 
 import runpy
 import sys
