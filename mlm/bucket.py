@@ -107,14 +107,31 @@ def told(error: BaseException) -> str:
         return f"no answer in {SECONDS} s; is there a network?"
     if isinstance(error, FileNotFoundError):
         return "there is no such bucket, or an object is gone"
-    words = " ".join(str(error).split())
-    return f"{words[:160] or type(error).__name__}; may this account use the bucket?"
+    words = f"{' '.join(str(error).split())[:160] or type(error).__name__}"
+    refused = re.search(r"Forbidden|denied|permission|credential|40[13]\b", words, re.IGNORECASE)
+    return words + ("; may this account use the bucket?" if refused else "")
 
 
 def check_reachable(folder: Path) -> None:
     """Asks for the first object of a folder; raises whatever comes of it in `SECONDS`."""
     bucket, key = _split(folder)
     _call(folder, "GET", "b/{}/o", bucket, prefix=f"{key}/", maxResults=1)
+
+
+def names_in(folder: Path) -> set[str]:
+    """What lies in a folder, without what lies deeper; empty if there is no such folder.
+
+    Raises where the methods of the path would say that nothing is there: without a network.
+    """
+    bucket, key = _split(folder)
+    names, page = set(), {}
+    while page is not None:
+        _, content = _call(folder, "GET", "b/{}/o", bucket, prefix=f"{key}/", delimiter="/", **page)
+        found = json.loads(content)
+        names.update(item["name"] for item in found.get("items", ()))
+        names.update(found.get("prefixes", ()))
+        page = {"pageToken": found["nextPageToken"]} if "nextPageToken" in found else None
+    return {name.removeprefix(f"{key}/").rstrip("/") for name in names}
 
 
 def read_object(file: Path) -> Stamped | None:

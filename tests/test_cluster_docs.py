@@ -17,7 +17,7 @@ def blocks(language: str) -> list[str]:
     return re.findall(rf"```{language}\n(.*?)```", TEXT, re.S)
 
 
-@pytest.mark.parametrize("script", blocks("sh"), ids=lambda script: script.split()[0])
+@pytest.mark.parametrize("script", blocks("bash"), ids=lambda script: script.split()[0])
 def test_shell_can_be_read(script):
     ran = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
     assert (ran.returncode, ran.stderr) == (0, "")

@@ -28,9 +28,11 @@ class BucketMetricWriter:
         self._folder = tempfile.TemporaryDirectory(prefix="mlm-metrics-")
         self._copied: dict[Path, int] = {}
         self._due = 0.0
+        self._lost = False
         here = Path(self._folder.name)
-        if resume_step and (workdir / "metrics.jsonl").exists():
-            (here / "metrics.jsonl").write_bytes((workdir / "metrics.jsonl").read_bytes())
+        if resume_step:
+            with contextlib.suppress(FileNotFoundError):
+                (here / "metrics.jsonl").write_bytes((workdir / "metrics.jsonl").read_bytes())
         self._writer = MetricWriter(here, resume_step=resume_step, tensorboard=tensorboard)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
@@ -47,14 +49,17 @@ class BucketMetricWriter:
             content = file.read_bytes()
             if self._copied.get(file) != len(content):
                 target = self.workdir / str(file.relative_to(here))
+                self._lost = True  # until it is there: to try again takes half a minute
                 with told_as(OutputError, str(target)):
                     target.write_bytes(content)
+                self._lost = False
                 self._copied[file] = len(content)
         now = time.monotonic()
         self._due = now + max(COPY_SECONDS, (now - began) / COPY_SHARE)
 
     def close(self) -> None:
         self._writer.close()
-        with contextlib.suppress(OutputError):  # `flush` at the end of a run tells of it
-            self.flush()
+        if not self._lost:
+            with contextlib.suppress(OutputError):  # what ended the run is what it reports
+                self.flush()
         self._folder.cleanup()

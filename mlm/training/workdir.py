@@ -13,7 +13,15 @@ import socket
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from mlm.bucket import absolute, bucket_folder, check_reachable, is_in_bucket, is_url, told_as
+from mlm.bucket import (
+    absolute,
+    bucket_folder,
+    check_reachable,
+    is_in_bucket,
+    is_url,
+    names_in,
+    told_as,
+)
 from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
 from mlm.training.bucket_lock import bucket_lock
 from mlm.whole_file import write_whole
@@ -138,16 +146,13 @@ def saved_steps(folder: Path) -> list[int]:
     it is reported rather than passed over. Only an empty folder is no checkpoint. In a bucket there
     is no renaming: there it writes `COMMITTED` into the folder as the last thing.
     """
+    if is_in_bucket(folder):
+        steps = [name for name in names_in(folder) if name.isdigit()]
+        return sorted(int(name) for name in steps if COMMITTED in names_in(folder / name))
     if not folder.is_dir():
         return []
-    steps = (p for p in folder.iterdir() if p.name.isdigit() and _is_complete(p))
+    steps = (p for p in folder.iterdir() if p.name.isdigit() and p.is_dir() and any(p.iterdir()))
     return sorted(int(path.name) for path in steps)
-
-
-def _is_complete(step: Path) -> bool:
-    if is_in_bucket(step):
-        return (step / COMMITTED).exists()
-    return step.is_dir() and any(step.iterdir())
 
 
 def read_json(file: Path) -> dict | None:

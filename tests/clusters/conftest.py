@@ -103,3 +103,19 @@ def local(start_in, fields, tmp_path_factory) -> Path:
     code, _, err = ended(start_in({}, *command))
     assert code == 0, err
     return workdir
+
+
+@pytest.fixture(scope="session")
+def python() -> str:
+    return sys.executable
+
+
+@pytest.fixture
+def upload(store):
+    """`upload(folder, name)`: copies a folder to gs://runs/`name`."""
+
+    def upload(folder: Path, name: str) -> None:
+        for file in filter(Path.is_file, folder.rglob("*")):
+            store.write(f"{name}/{file.relative_to(folder)}", file.read_bytes())
+
+    return upload

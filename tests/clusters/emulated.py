@@ -29,6 +29,10 @@ class Store:
         with urllib.request.urlopen(f"{self.url}/runs/{name}") as answer:
             return answer.read().decode()
 
+    def write(self, name: str, content: bytes) -> None:
+        place = f"{self.url}/upload/storage/v1/b/runs/o?uploadType=media&name={name}"
+        urllib.request.urlopen(urllib.request.Request(place, content)).close()
+
 
 def wait_for(call, seconds: float = 60):
     """What `call` returns, once it is true."""

@@ -43,7 +43,7 @@ def test_the_sbatch_script_queues_a_run_again_that_a_restart_helps(
     slurm, environment, tmp_path, code, restarts
 ):
     script = next(
-        b for b in re.findall(r"```sh\n(.*?)```", DOCS.read_text(), re.S) if "#SBATCH" in b
+        b for b in re.findall(r"```bash\n(.*?)```", DOCS.read_text(), re.S) if "#SBATCH" in b
     )
     command = re.compile(r"srun --kill-on-bad-exit=0 .*?--workdir=\S+\n", re.S)
     script, found = command.subn(f"srun --kill-on-bad-exit=0 sh -c 'exit {code}'\n", script)
