@@ -75,14 +75,12 @@ def locked_workdir(path: str | Path, *, first: bool = True) -> Iterator[Path]:
       WorkdirLockedError: another process holds it.
     """
     path = absolute(workdir_path(path))
-    if not first:
+    lock = bucket_lock if is_in_bucket(path) else _flocked
+    with (
+        told_as(OutputError, f"--workdir {path}"),
+        lock(path) if first else contextlib.nullcontext(),
+    ):
         yield path
-    elif is_in_bucket(path):
-        with told_as(OutputError, f"--workdir {path}"), bucket_lock(path):
-            yield path
-    else:
-        with _flocked(path):
-            yield path
 
 
 @contextlib.contextmanager

@@ -85,7 +85,7 @@ def start_in(environment):
 
 @pytest.fixture
 def start(store, start_in):
-    """`start("train.py", *flags)`: running, with locks that are stale after 3 seconds."""
+    """`start("train.py", *flags)`: running, with locks that are stale after 6 seconds."""
     return lambda *command: start_in(store.environment, sys.executable, HERE / "quick.py", *command)
 
 

@@ -1,4 +1,4 @@
-"""Run by tests: a script or `-m module` whose locks are stale after 3 seconds, not 60."""
+"""Run by tests: a script or `-m module` whose locks are stale after 6 seconds, not 60."""
 
 import runpy
 import sys
@@ -6,7 +6,7 @@ import sys
 from mlm.training import bucket_lock
 
 if __name__ == "__main__":
-    bucket_lock.RENEW_SECONDS, bucket_lock.STALE_SECONDS = 0.5, 3.0
+    bucket_lock.RENEW_SECONDS, bucket_lock.STALE_SECONDS = 0.5, 6.0
     del sys.argv[0]
     if sys.argv[0] == "-m":
         del sys.argv[0]

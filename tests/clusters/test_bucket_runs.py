@@ -8,8 +8,15 @@ import pytest
 from emulated import ended, kill, losses, wait_for
 
 
-def test_a_run_in_a_bucket_is_the_run_on_this_machine(run, store, fields, local):
-    code, out, err = run("train.py", *fields, "--workdir=gs://runs/whole")
+@pytest.fixture(scope="module")
+def whole(start_in, store, fields) -> tuple[int, str, str]:
+    """What a run in gs://runs/whole ended with."""
+    command = ("train.py", *fields, "--workdir=gs://runs/whole")
+    return ended(start_in(store.environment, sys.executable, *command))
+
+
+def test_a_run_in_a_bucket_is_the_run_on_this_machine(whole, run, store, fields, local):
+    code, out, err = whole
     assert (code, err) == (0, "")
     assert "the run lies in gs://runs/whole" in out
     assert losses(store.read("whole/metrics.jsonl")) == losses(
@@ -65,21 +72,20 @@ def test_a_second_run_is_refused_while_the_first_goes_on(start, run, store, fiel
     assert ".lock" not in store.names("one")
 
 
-def test_commands_read_a_run_in_a_bucket(run, store, fields, local):
-    code, *_ = run("train.py", *fields, "--workdir=gs://runs/read")
-    assert code == 0
-    code, _, err = run("eval.py", "--workdir=gs://runs/read", "--step=8")
+@pytest.mark.usefixtures("whole")
+def test_commands_read_a_run_in_a_bucket(run, store, local):
+    code, _, err = run("eval.py", "--workdir=gs://runs/whole", "--step=8")
     assert (code, err) == (0, "")
-    assert json.loads(store.read("read/eval-8.json"))["step"] == 8
+    assert json.loads(store.read("whole/eval-8.json"))["step"] == 8
 
-    code, out, err = run("-m", "mlm", "doctor", "--workdir=gs://runs/read")
+    code, out, err = run("-m", "mlm", "doctor", "--workdir=gs://runs/whole")
     assert err == "" and "checkpoint 12: can be restored" in out
     assert "as in eval.json" in out and code == 1  # it has learnt nothing in 12 steps
     here = ("-m", "mlm", "replay", "--step=3", "--row=0")
-    replayed = run(*here, "--workdir=gs://runs/read")
+    replayed = run(*here, "--workdir=gs://runs/whole")
     assert replayed[0] == 0 and replayed == run(*here, f"--workdir={local}")
     filled = ("-m", "mlm", "fill-mask", "--json")
-    found = run(*filled, "gs://runs/read", "the [MASK] sees the bird.")
+    found = run(*filled, "gs://runs/whole", "the [MASK] sees the bird.")
     assert found[0] == 0 and found == run(*filled, local, "the [MASK] sees the bird.")
 
 
