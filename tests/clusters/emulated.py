@@ -43,7 +43,7 @@ def wait_for(call, seconds: float = 60):
     return found
 
 
-def ended(process: subprocess.Popen, seconds: float = 120) -> tuple[int, str, str]:
+def ended(process: subprocess.Popen, seconds: float = 300) -> tuple[int, str, str]:
     out, err = process.communicate(timeout=seconds)
     lines = [line for line in err.splitlines() if "google_auth_provider" not in line]
     return process.returncode, out, "\n".join(lines)
