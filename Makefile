@@ -1,10 +1,11 @@
 PYTHON ?= python3
 VENV := .venv
 PEERS := .venv-peers
+CLUSTERS := .venv-clusters
 BIN := $(VENV)/bin
 CACHE := $(CURDIR)/.cache
 
-.PHONY: help setup train test lint format picture picture-masks bench-peers test-peers clean
+.PHONY: help setup train test lint format picture picture-masks bench-peers test-peers test-clusters clean
 
 help:
 	@echo "make train    train, evaluate and try a small model (configs/quickstart.py), under 3 minutes"
@@ -15,7 +16,8 @@ help:
 	@echo "make picture-masks  draw docs/inspect.svg and those of docs/masking, what inspect prints"
 	@echo "make bench-peers  make $(PEERS) with what benchmarks/masking.py compares with, 8 GB"
 	@echo "make test-peers   run tests/peers against transformers and KerasHub themselves, in $(PEERS)"
-	@echo "make clean    remove $(VENV), $(PEERS) and caches; runs/ stays"
+	@echo "make test-clusters  run tests/clusters: gs:// on an emulator, SLURM and Open MPI where they are"
+	@echo "make clean    remove $(VENV), $(PEERS), $(CLUSTERS) and caches; runs/ stays"
 
 setup: $(VENV)/.ready
 
@@ -54,7 +56,10 @@ bench-peers: $(PEERS)/.ready
 test-peers: $(PEERS)/.ready
 	JAX_PLATFORMS=cpu $(PEERS)/bin/python -m pytest -n 2 -rs tests/peers
 
-$(VENV)/bin/python $(PEERS)/bin/python:
+test-clusters: $(CLUSTERS)/.ready
+	JAX_PLATFORMS=cpu JAX_COMPILATION_CACHE_DIR=$(CACHE)/jax $(CLUSTERS)/bin/python -m pytest -n 2 -rs tests/clusters
+
+$(VENV)/bin/python $(PEERS)/bin/python $(CLUSTERS)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is older than 3.11; name a newer one: make PYTHON=python3.12" >&2; exit 2; }
 	@$(PYTHON) -m venv $(@:/bin/python=) || { rm -rf $(@:/bin/python=); \
@@ -72,5 +77,9 @@ $(PEERS)/.ready: benchmarks/requirements-peers.txt requirements.txt | $(PEERS)/b
 	$(PEERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
 	@touch $@
 
+$(CLUSTERS)/.ready: requirements-clusters.txt requirements.txt | $(CLUSTERS)/bin/python
+	$(CLUSTERS)/bin/python -m pip install --quiet --disable-pip-version-check -r $<
+	@touch $@
+
 clean:
-	rm -rf $(VENV) $(PEERS) .cache .pytest_cache .ruff_cache
+	rm -rf $(VENV) $(PEERS) $(CLUSTERS) .cache .pytest_cache .ruff_cache

@@ -12,7 +12,7 @@ from mlm.cli import Parser, config_overrides, leave, run_command
 from mlm.console import make_console
 from mlm.errors import CheckpointError, ConfigError
 from mlm.stored_config import stored_config
-from mlm.training.workdir import saved_steps, write_json
+from mlm.training.workdir import found_workdir, saved_steps, workdir_path, write_json
 
 
 def main(argv: Sequence[str]) -> None:
@@ -30,16 +30,17 @@ def main(argv: Sequence[str]) -> None:
     overrides = config_overrides(rest)
     if args.top_k < 1:
         raise ConfigError(f"--top_k is {args.top_k}; give the number of candidates, 1 or more")
-    step = find_step(args.workdir, args.step)
-    config = stored_config(Path(args.workdir), overrides)
+    workdir = found_workdir(args.workdir)
+    step = find_step(workdir, args.step)
+    config = stored_config(workdir, overrides)
     place = cluster.find_place(args, seconds=config.processes.init_timeout_seconds)
     with cluster.joined(place, config, step=step, fill=args.fill, top_k=args.top_k):
-        run(args.workdir, step=step, fill=args.fill, top_k=args.top_k, overrides=overrides)
+        run(workdir, step=step, fill=args.fill, top_k=args.top_k, overrides=overrides)
 
 
 def find_step(workdir: str | Path, step: int | None) -> int:
     """`step` if there is a checkpoint of it, of None the newest; raises CheckpointError if not."""
-    steps = saved_steps(Path(workdir) / "checkpoints")
+    steps = saved_steps(workdir_path(workdir) / "checkpoints")
     if not steps:
         raise CheckpointError(
             f"--workdir {str(workdir)!r} holds no checkpoint of a run; train one with train.py"
@@ -63,7 +64,7 @@ def run(
 
     `overrides` are fields that a run may change, such as the places of its text.
     """
-    workdir, step = Path(workdir), find_step(workdir, step)
+    workdir, step = workdir_path(workdir), find_step(workdir, step)
     first = cluster.is_first()  # of several processes: the one that writes
     config = stored_config(workdir, overrides or {})
 

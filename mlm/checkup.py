@@ -18,10 +18,7 @@ from mlm.doctor.finding import Finding
 from mlm.doctor.sample import Sample, take_samples
 from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.frozen import mask_hashes
-<<<<<<< HEAD
 from mlm.evaluation.rows import eval_rows
-=======
->>>>>>> 34babb7cfc8442055e504d7c4cf5790107d1d144
 from mlm.experiment import Experiment
 from mlm.input import cache_dir
 from mlm.masking import MaskingSpec

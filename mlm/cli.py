@@ -11,6 +11,7 @@ from typing import NoReturn
 
 from ml_collections import ConfigDict
 
+from mlm.bucket import is_of_bucket, told
 from mlm.config import apply_overrides, load_config
 from mlm.errors import ConfigError, MlmError
 from mlm.rules import validate
@@ -60,13 +61,12 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> int:
     except BrokenPipeError:  # who read our output has seen enough, as `head` does
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
-    except OSError as error:
-        if error.errno not in NOT_WRITABLE:
-            traceback.print_exc()
-            return 1
-        return _report(f"{error.filename or 'output'}: {error.strerror}", 7, verbose)
-    except Exception:  # our mistake, not the user's: all of it is shown
-        traceback.print_exc()
+    except Exception as error:
+        if is_of_bucket(error):
+            return _report(f"a bucket cannot be used ({told(error)})", 7, verbose)
+        if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
+            return _report(f"{error.filename or 'output'}: {error.strerror}", 7, verbose)
+        traceback.print_exc()  # our mistake, not the user's: all of it is shown
         return 1
 
 

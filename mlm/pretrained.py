@@ -1,7 +1,8 @@
 """Models from wherever they lie: a built-in name, the Hub, or a folder of any known kind.
 
 What a folder is follows from its files: a Hugging Face directory, a KerasHub preset, one that
-`save_to_preset` wrote, or the workdir of a run, or one of its checkpoints.
+`save_to_preset` wrote, or the workdir of a run, or one of its checkpoints. A run may lie in a
+bucket.
 """
 
 from collections.abc import Callable
@@ -12,6 +13,7 @@ import jax
 import numpy as np
 
 from mlm import conversion, models, saved
+from mlm.bucket import absolute, is_in_bucket
 from mlm.config import from_flat, model_fields
 from mlm.conversion.builtin import PRESETS, download, repository_of
 from mlm.conversion.huggingface_settings import read_settings
@@ -21,7 +23,7 @@ from mlm.conversion.own_folder import read_own_config
 from mlm.errors import CheckpointError
 from mlm.network import make_network
 from mlm.text import Tokenizer, load_tokenizer
-from mlm.training.workdir import saved_steps
+from mlm.training.workdir import found_workdir, saved_steps
 
 READERS = {
     "huggingface": conversion.load_huggingface,
@@ -99,6 +101,11 @@ def load_pretrained(
     kind = kind_of(folder)
     if kind == "run":
         return _load_run(folder, load_weights, key, place, custom)
+    if is_in_bucket(folder):
+        raise CheckpointError(
+            f"{place} is no run of train.py, and other models are read from this machine; copy the "
+            "folder here"
+        )
     if load_weights:
         loaded = READERS[kind](folder, key=key, cast=cast)
     else:
@@ -142,6 +149,8 @@ def _fetch(
     place: str, load_weights: bool, local_files_only: bool, say: Callable[[str], None]
 ) -> tuple[Path | None, str | None]:
     """The folder and the commit of a place; no folder where a built-in name needs none."""
+    if place.startswith("gs:"):
+        return found_workdir(place, named="model"), None
     repository = repository_of(place)
     if repository is None:
         return Path(place), None
@@ -157,7 +166,7 @@ def _fetch(
 
 
 def _is_checkpoint(folder: Path) -> bool:
-    folder = folder.absolute()
+    folder = absolute(folder)
     return folder.parent.name == "checkpoints" and folder.name.isdecimal()
 
 
@@ -172,9 +181,9 @@ def _load_run(
 ) -> Pretrained:
     """A workdir at its newest checkpoint, or one checkpoint of it."""
     one = _is_checkpoint(folder)
-    workdir = folder.absolute().parent.parent if one else folder
+    workdir = absolute(folder).parent.parent if one else folder
     steps = saved_steps(workdir / "checkpoints")
-    step = int(folder.absolute().name) if one else max(steps, default=None)
+    step = int(absolute(folder).name) if one else max(steps, default=None)
     if step not in steps:
         raise CheckpointError(f"{folder} holds no checkpoint; name another, or train with train.py")
     tokenizer = saved.saved_tokenizer(workdir)

@@ -86,11 +86,7 @@ def replay(
     kept = [s for s in saved_steps(workdir / "checkpoints") if s < total]
     table = () if adapt is None else _table(config, workdir, step, kept, adapt, retrain, start, say)
 
-<<<<<<< HEAD
     batch = batch_function(config, rows)(step - 1)
-=======
-    batch = batch_function(config, rows, process_index=0, process_count=1)(step - 1)
->>>>>>> 34babb7cfc8442055e504d7c4cf5790107d1d144
     mask = make_mask(config, text, root=run_keys(config.seed).masks, total_steps=total)
     masked, counts = jax.device_get(jax.jit(mask)(batch, jnp.int32(step - 1), table))
     arrays = {**masked, **_origin(rows, batch, copies(config))}

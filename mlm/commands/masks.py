@@ -9,6 +9,7 @@ from pathlib import Path
 from mlm.cli import Parser, config_overrides, parse_with_config
 from mlm.errors import ConfigError
 from mlm.stored_config import stored_config
+from mlm.training.workdir import found_workdir
 
 
 def inspect(argv: Sequence[str]) -> None:
@@ -36,7 +37,7 @@ def replay(argv: Sequence[str]) -> None:
         description=replay.__doc__,
         epilog="--config.data.FIELD=VALUE tells where the text of the run is now",
     )
-    parser.add_argument("--workdir", type=Path, required=True, help="folder of a run of train.py")
+    parser.add_argument("--workdir", required=True, help="folder of a run of train.py")
     parser.add_argument(
         "--step",
         type=int,
@@ -52,12 +53,13 @@ def replay(argv: Sequence[str]) -> None:
         help="for weights that adapt: take the steps since the last checkpoint again",
     )
     args, rest = parser.parse_known_args(argv)
-    config = stored_config(args.workdir, config_overrides(rest))
+    workdir = found_workdir(args.workdir)
+    config = stored_config(workdir, config_overrides(rest))
 
     from mlm.replay import replay as replay_step
     from mlm.replay import replay_lines, save_replay, summary
 
-    found = replay_step(config, args.workdir, args.step, retrain=args.retrain)
+    found = replay_step(config, workdir, args.step, retrain=args.retrain)
     show_rows = args.row is not None or not args.out
     for line in replay_lines(found, args.row) if show_rows else summary(found):
         print(line)
@@ -73,13 +75,14 @@ def doctor(argv: Sequence[str]) -> int:
     not be examined, as with every command.
     """
     parser = Parser(prog="python -m mlm doctor", description=doctor.__doc__)
-    parser.add_argument("--workdir", type=Path, help="folder of a run of train.py")
+    parser.add_argument("--workdir", help="folder of a run of train.py")
     if not {a.partition("=")[0] for a in argv} & {"--workdir", "--config", "--help", "-h"}:
         raise ConfigError("nothing to examine; give --workdir of a run, or --config of a new one")
     if given := any(a.partition("=")[0] == "--workdir" for a in argv):
         parser.epilog = "--config.data.FIELD=VALUE tells where the text of the run is now"
         args, rest = parser.parse_known_args(argv)
-        config = stored_config(args.workdir, config_overrides(rest))
+        workdir = found_workdir(args.workdir)
+        config = stored_config(workdir, config_overrides(rest))
     else:
         args, config = parse_with_config(parser, argv)
 
@@ -89,7 +92,7 @@ def doctor(argv: Sequence[str]) -> int:
 
     console = make_console()
     found = (
-        examine_run(config, args.workdir, say=console.print)
+        examine_run(config, workdir, say=console.print)
         if given
         else examine_config(config, say=console.print)
     )

@@ -39,7 +39,7 @@ def load_tokenizer(path: str | Path, *, lowercase: bool | None = None) -> Tokeni
     without one, and when one of [PAD], [UNK], [CLS], [SEP] and [MASK] is missing or two share an
     id.
     """
-    path = Path(path)
+    path = Path(path) if isinstance(path, str) else path  # it may be one in a bucket
     if path.is_dir():
         return _load_folder(path, lowercase=lowercase)
     if path.suffix not in (".txt", ".json"):

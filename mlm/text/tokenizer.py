@@ -89,7 +89,8 @@ class Tokenizer:
 
         A crash leaves the old file or the new one, never half of it.
         """
-        write_whole(Path(path), self.backend.to_str(pretty=True))
+        path = Path(path) if isinstance(path, str) else path
+        write_whole(path, self.backend.to_str(pretty=True))
 
     @cached_property
     def vocabulary_size(self) -> int:

@@ -16,6 +16,7 @@ import jax
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
+from mlm.bucket import absolute
 from mlm.errors import CheckpointError, OutputError
 from mlm.training.step import Params, TrainState
 from mlm.training.workdir import saved_steps
@@ -157,7 +158,7 @@ def checkpoints_in(
         create=not read_only,
         read_only=read_only,
     )
-    manager = ocp.CheckpointManager(folder.absolute(), options=options)
+    manager = ocp.CheckpointManager(absolute(folder), options=options)
     checkpoints = Checkpoints(manager, folder)
     try:
         yield checkpoints

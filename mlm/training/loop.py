@@ -8,8 +8,10 @@ from pathlib import Path
 
 import numpy as np
 
+from mlm.bucket import is_in_bucket
 from mlm.data.prefetch import prefetch
 from mlm.errors import NonFiniteError, OutputError
+from mlm.training.bucket_metrics import BucketMetricWriter
 from mlm.training.checkpoint import Checkpoints, checkpoints_in
 from mlm.training.metrics import Hardware, Interval, MetricWriter, NoWriter, host
 from mlm.training.processes import is_first
@@ -167,6 +169,7 @@ def train_in(workdir: Path, run: Run) -> Outcome:
                 if last or stopping or step % run.save_every == 0:
                     finish_pending()
                     began = time.monotonic()
+                    writer.flush()
                     loss = _first_loss(evaluation)
                     checkpoints.save(step, state, interval=interval.sums, loss=loss)
                     _write_status(workdir, "running", step, run.total_steps)
@@ -175,6 +178,7 @@ def train_in(workdir: Path, run: Run) -> Outcome:
                     writer.write(step, {"perf/checkpoint_seconds": seconds})
                 if stopping:
                     break
+            writer.flush()
             checkpoints.wait()
         except NonFiniteError as error:
             _write_status(workdir, "non-finite", step, run.total_steps)
@@ -203,10 +207,11 @@ def _timed(batches: Iterator[Batch], spent: Callable[[float], None]) -> Iterator
         del batch  # or it would live until the next one is there
 
 
-def _writer(workdir: Path, run: Run, start: int) -> MetricWriter | NoWriter:
+def _writer(workdir: Path, run: Run, start: int) -> MetricWriter | BucketMetricWriter | NoWriter:
     if not is_first():
         return NoWriter()
-    return MetricWriter(workdir, resume_step=start, tensorboard=run.tensorboard)
+    kind = BucketMetricWriter if is_in_bucket(workdir) else MetricWriter
+    return kind(workdir, resume_step=start, tensorboard=run.tensorboard)
 
 
 def _write_status(workdir: Path, state: str, step: int, total: int) -> None:

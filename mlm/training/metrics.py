@@ -157,6 +157,9 @@ class MetricWriter:
                 self.events.add_scalar(name, value, step)
             self.events.flush()
 
+    def flush(self) -> None:
+        """Everything is on disk already."""
+
     def close(self) -> None:
         if self.events:
             self.events.close()
@@ -166,6 +169,9 @@ class NoWriter:
     """In place of a `MetricWriter` in a process beside the first, which writes for all."""
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
+        pass
+
+    def flush(self) -> None:
         pass
 
     def close(self) -> None:

@@ -1,7 +1,8 @@
 """The folder of a run: one owner at a time, one config for its whole life.
 
 It holds `config.json`, `metrics.jsonl`, TensorBoard events, `checkpoints/`, `status.json`,
-`tokenizer.json` and `eval.json`.
+`tokenizer.json` and `eval.json`. It lies on this machine, or in a bucket as gs://bucket/folder:
+what differs there is here, in `mlm.training.bucket_lock` and in the writer of metrics.
 """
 
 import contextlib
@@ -13,7 +14,17 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from mlm.added_fields import with_added
+from mlm.bucket import (
+    absolute,
+    bucket_folder,
+    check_reachable,
+    is_in_bucket,
+    is_url,
+    names_in,
+    told_as,
+)
 from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
+from mlm.training.bucket_lock import bucket_lock
 from mlm.whole_file import write_whole
 
 # Fields that change nothing in the numbers of a run, so a resumed run may change them; of another
@@ -25,26 +36,56 @@ FREE_FIELDS = (
 ).split()
 # How a run is computed, which another machine may do in another way.
 MACHINE_FIELDS = ("model.attention", "train.remat", "deterministic")
+COMMITTED = "commit_success.txt"  # of Orbax
+
+
+def workdir_path(place: str | Path, *, named: str = "--workdir") -> Path:
+    """The path of a folder on this machine, or of gs://bucket/folder: it has the same methods.
+
+    Args:
+      named: what it was given as, for errors.
+
+    Raises:
+      ConfigError: it is empty, or a URL that cannot be used.
+    """
+    if not str(place):
+        raise ConfigError(f"{named} is empty; name the folder of the run, such as runs/mine")
+    return bucket_folder(place, named=named) if is_url(place) else Path(place)
+
+
+def found_workdir(place: str | Path, *, named: str = "--workdir") -> Path:
+    """`workdir_path` for a command that reads; raises CheckpointError for a bucket that cannot."""
+    path = workdir_path(place, named=named)
+    if is_in_bucket(path):
+        with told_as(CheckpointError, f"{named} {path}"):
+            check_reachable(path)
+    return path
 
 
 @contextlib.contextmanager
 def locked_workdir(path: str | Path, *, first: bool = True) -> Iterator[Path]:
     """The folder `path`, created if need be and locked against a second run.
 
-    The kernel frees the lock with its owner, so a killed run leaves none behind. Of several
-    processes that train as one the first locks it for all.
+    The kernel frees the lock with its owner, so a killed run leaves none behind; in a bucket it is
+    free `bucket_lock.STALE_SECONDS` later. Of several processes that train as one the first locks
+    it for all.
 
     Raises:
-      ConfigError: `path` is empty.
-      OutputError: `path` is a file or cannot be written.
+      ConfigError: `path` is empty, or a URL that cannot be used.
+      OutputError: `path` is a file, or it cannot be written.
       WorkdirLockedError: another process holds it.
     """
-    if not str(path):
-        raise ConfigError("--workdir is empty; name the folder of the run, such as runs/mine")
-    path = Path(path).absolute()
-    if not first:
+    path = absolute(workdir_path(path))
+    lock = bucket_lock if is_in_bucket(path) else _flocked
+    with (
+        told_as(OutputError, f"--workdir {path}"),
+        lock(path) if first else contextlib.nullcontext(),
+    ):
         yield path
-        return
+
+
+@contextlib.contextmanager
+def _flocked(path: Path) -> Iterator[None]:
     try:
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "a+")  # noqa: SIM115 (held open to the end of the run)
@@ -64,7 +105,7 @@ def locked_workdir(path: str | Path, *, first: bool = True) -> Iterator[Path]:
         lock.truncate(0)
         lock.write(f"process {os.getpid()} on {socket.gethostname()}")
         lock.flush()
-        yield path
+        yield
 
 
 def check_config(workdir: Path, fields: Mapping[str, object]) -> None:
@@ -101,8 +142,12 @@ def saved_steps(folder: Path) -> list[int]:
     """The steps of the checkpoints in `folder`, oldest first; no folder holds none.
 
     Orbax renames a step's folder when it is complete; what is damaged later still counts, so that
-    it is reported rather than passed over. Only an empty folder is no checkpoint.
+    it is reported rather than passed over. Only an empty folder is no checkpoint. In a bucket there
+    is no renaming: there it writes `COMMITTED` into the folder as the last thing.
     """
+    if is_in_bucket(folder):
+        steps = [name for name in names_in(folder) if name.isdigit()]
+        return sorted(int(name) for name in steps if COMMITTED in names_in(folder / name))
     if not folder.is_dir():
         return []
     steps = (p for p in folder.iterdir() if p.name.isdigit() and p.is_dir() and any(p.iterdir()))
@@ -124,9 +169,13 @@ def write_json(file: Path, value: object) -> None:
     Raises:
       OutputError: it cannot be written.
     """
-    try:
-        write_whole(file, json.dumps(value, indent=2) + "\n")
-    except OSError as error:
-        raise OutputError(
-            f"{file} cannot be written ({error.strerror}); free some space or choose another folder"
-        ) from error
+    with told_as(OutputError, str(file)):
+        try:
+            write_whole(file, json.dumps(value, indent=2) + "\n")
+        except OSError as error:
+            if is_in_bucket(file):
+                raise
+            raise OutputError(
+                f"{file} cannot be written ({error.strerror}); free some space or choose another "
+                "folder"
+            ) from error

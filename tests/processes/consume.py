@@ -18,21 +18,14 @@ def main(argv):
         import jax
 
         from mlm import experiment
-<<<<<<< HEAD
-=======
         from mlm.masks import make_mask
->>>>>>> 34babb7cfc8442055e504d7c4cf5790107d1d144
         from mlm.settings import run_keys
         from mlm.training.sharding import replicated
 
         exp = experiment.build(config, say=lambda line: None)
         assert jax.process_count() == jax.device_count() == args.num_processes
         root = run_keys(config.seed).masks
-<<<<<<< HEAD
-        mask = experiment.make_mask(config, exp.text, root=root, total_steps=exp.run.total_steps)
-=======
         mask = make_mask(config, exp.text, root=root, total_steps=exp.run.total_steps)
->>>>>>> 34babb7cfc8442055e504d7c4cf5790107d1d144
         local = exp.run.batch_at(args.step - 1)
         assert len(local["token_ids"]) == config.train.batch_size // args.num_processes
         whole = jax.jit(mask, out_shardings=replicated(exp.mesh))
