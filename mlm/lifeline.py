@@ -59,6 +59,16 @@ class Peer:
             return None
         return message if isinstance(message, dict) else None
 
+    def is_gone(self) -> bool:
+        """Whether the other end has closed the connection, with nothing left to read."""
+        try:
+            self._connection.settimeout(0)
+            return not self._connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def close(self) -> None:
         self._reader.close()
         self._connection.close()

@@ -73,18 +73,27 @@ def _gather(place: Place, facts: dict, listener: socket.socket, seconds: float) 
                 peer.close()
                 continue
             index = hello["process"]
+            _forget_the_gone(peers, names)
             try:
                 _check(hello, place, names, facts)
             except ConfigError as error:
                 _refuse([peer], error)
                 raise
             peers[index], names[index] = peer, hello["name"]
+            _forget_the_gone(peers, names)
     except (ConfigError, PeerError) as error:
         _refuse(peers.values(), error)
         raise
     for peer in peers.values():
         peer.send({"go": True})
     return peers
+
+
+def _forget_the_gone(peers: dict[int, Peer], names: dict[int, str]) -> None:
+    """A process that ended while others are waited for may be started again."""
+    for index in [i for i, peer in peers.items() if peer.is_gone()]:
+        peers.pop(index).close()
+        del names[index]
 
 
 def _accept(listener: socket.socket, deadline: float) -> Peer | None:
@@ -121,11 +130,11 @@ def _check(hello: dict, place: Place, names: dict[int, str], facts: dict) -> Non
 def _join(place: Place, facts: dict, seconds: float) -> Peer:
     """A connection to process 0, which has found all the others."""
     deadline = time.monotonic() + seconds
-    peer = _connect(place, deadline)
+    peer, reason = _connect(place, deadline)
     if peer is None:
         raise PeerError(
-            f"the coordinator {place.coordinator} could not be reached in {seconds:g} s; is "
-            "process 0 running there?"
+            f"the coordinator {place.coordinator} could not be reached in {seconds:g} s "
+            f"({reason}); is process 0 running there?"
         )
     hello = {"process": place.index, "count": place.count, "name": _own_name(), "facts": facts}
     peer.send(hello)
@@ -139,14 +148,15 @@ def _join(place: Place, facts: dict, seconds: float) -> Peer:
     return peer
 
 
-def _connect(place: Place, deadline: float) -> Peer | None:
+def _connect(place: Place, deadline: float) -> tuple[Peer | None, str]:
+    """A connection to process 0, or why there is none."""
     while True:
         left = deadline - time.monotonic()
         try:
-            return Peer(socket.create_connection(place.address, timeout=max(0.1, left)))
-        except OSError:
+            return Peer(socket.create_connection(place.address, timeout=max(0.1, left))), ""
+        except OSError as error:
             if left <= 0:
-                return None
+                return None, error.strerror or "no answer"
             time.sleep(min(0.2, max(0.01, left)))
 
 

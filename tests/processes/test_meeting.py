@@ -1,5 +1,6 @@
 """Who is missing, there twice, or different is told to all within the time that was given."""
 
+import json
 import socket
 import threading
 import time
@@ -143,3 +144,26 @@ def test_a_hello_that_is_none_is_passed_over(hello):
     thread.join()
     strangers[0].close()
     assert told[0][1] == 75 and told[0][0].startswith("process 1 of 2 did not come")
+
+
+def test_a_process_that_ended_while_others_are_waited_for_may_come_again():
+    port, told = free_port(), []
+    thread = threading.Thread(
+        target=lambda: told.extend(meet_all((3, 0, FACTS), port=port, seconds=5)[0])
+    )
+    thread.start()
+    hello = {"process": 1, "count": 3, "name": "a first try", "facts": FACTS}
+    connected = None
+    while connected is None:
+        try:
+            connected = socket.create_connection(("127.0.0.1", port), timeout=1)
+        except OSError:
+            time.sleep(0.01)
+    with connected:
+        connected.sendall(json.dumps(hello).encode() + b"\n")
+        time.sleep(0.2)
+    told += meet_all((3, 1, FACTS), (3, 2, FACTS), port=port)[0]
+    thread.join()
+    assert [type(lifeline).__name__ for lifeline in told] == ["Lifeline"] * 3, told
+    for lifeline in told:
+        lifeline.done()
