@@ -31,6 +31,7 @@ HINTS = (
     "TPU_PROCESS_ADDRESSES",
 )
 PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")  # what computes
+LATER = 10  # seconds until jax aborts for what the lifeline says in a line
 STOPPED = (0, 130, 143)  # exit codes of a process whose work is saved
 
 _joined: "_Joined | None" = None
@@ -161,7 +162,8 @@ def joined(place: Place | None, config: ConfigDict, **more: object) -> Iterator[
         return
     limits = config.processes
     facts = _versions() | flat(config) | more
-    lifeline = meet(place, facts, seconds=limits.init_timeout_seconds)
+    silence = limits.heartbeat_timeout_seconds
+    lifeline = meet(place, facts, seconds=limits.init_timeout_seconds, silence=silence)
     _joined = _Joined(place, lifeline)
     try:
         _initialize(place, limits)
@@ -215,7 +217,7 @@ def _initialize(place: Place, limits: ConfigDict) -> None:
             local_device_ids=place.local_devices,
             cluster_detection_method="deactivate",
             initialization_timeout=limits.init_timeout_seconds,
-            heartbeat_timeout_seconds=limits.heartbeat_timeout_seconds,
+            heartbeat_timeout_seconds=limits.heartbeat_timeout_seconds + LATER,
             shutdown_timeout_seconds=limits.shutdown_timeout_seconds,
             coordinator_bind_address=f"{host}:{port}" if local else None,
         )

@@ -17,13 +17,14 @@ HELLO_SECONDS = 5  # for the first line of who connects
 PORT_SECONDS = 10  # how long a port may be taken, by the run that was here before
 
 
-def meet(place: Place, facts: Mapping[str, object], *, seconds: float) -> Lifeline:
+def meet(place: Place, facts: Mapping[str, object], *, seconds: float, silence: float) -> Lifeline:
     """Waits until all processes are there and know that they belong together.
 
     Args:
       place: of this process.
       facts: what must be the same in all of them, JSON values by name.
       seconds: how long some may come later than others.
+      silence: seconds without a sign of life after which one is given up later.
 
     Raises:
       ConfigError: a process id is there twice, or processes differ in their number or facts.
@@ -31,9 +32,10 @@ def meet(place: Place, facts: Mapping[str, object], *, seconds: float) -> Lifeli
     """
     facts = json.loads(json.dumps(dict(facts)))
     if place.index:
-        return Lifeline(place, {0: _join(place, facts, seconds)})
+        return Lifeline(place, {0: _join(place, facts, seconds)}, silence=silence)
     with _listener(place, seconds) as listener:
-        return Lifeline(place, _gather(place, facts, listener, seconds))
+        peers = _gather(place, facts, listener, seconds)
+    return Lifeline(place, peers, silence=silence)
 
 
 def _listener(place: Place, seconds: float) -> socket.socket:
