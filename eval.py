@@ -10,6 +10,7 @@ from pathlib import Path
 from mlm import cluster
 from mlm.cli import Parser, config_overrides, leave, run_command
 from mlm.console import make_console
+from mlm.determinism import make_deterministic
 from mlm.errors import CheckpointError, ConfigError
 from mlm.stored_config import stored_config
 from mlm.training.workdir import found_workdir, saved_steps, workdir_path, write_json
@@ -33,6 +34,7 @@ def main(argv: Sequence[str]) -> None:
     workdir = found_workdir(args.workdir)
     step = find_step(workdir, args.step)
     config = stored_config(workdir, overrides)
+    make_deterministic(config.deterministic)
     place = cluster.find_place(args, seconds=config.processes.init_timeout_seconds)
     with cluster.joined(place, config, step=step, fill=args.fill, top_k=args.top_k):
         run(workdir, step=step, fill=args.fill, top_k=args.top_k, overrides=overrides)

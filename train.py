@@ -42,19 +42,24 @@ def main(argv: Sequence[str]) -> int:
     )
     cluster.add_flags(parser)
     args, config = parse_with_config(parser, argv)
-    if args.print_shardings:
-        from mlm.shardings import print_shardings
-
-        print_shardings(make_console(), config)
-        return 0
-    if args.workdir is None:
+    table = args.print_shardings
+    if args.workdir is None and not table:
         parser.error("the following arguments are required: --workdir")
     profile = args.profile_steps and read_steps(args.profile_steps)
     one_heap = use_one_heap()
     make_deterministic(config.deterministic)
     place = cluster.find_place(args, seconds=config.processes.init_timeout_seconds)
-    with cluster.joined(place, config):
+    with cluster.joined(place, config, print_shardings=table):
+        if table:
+            return _print_shardings(config)
         return run(config, args.workdir, profile=profile, one_heap=one_heap)
+
+
+def _print_shardings(config: ConfigDict) -> int:
+    from mlm.shardings import print_shardings
+
+    print_shardings(make_console(quiet=not cluster.is_first()), config)
+    return 0
 
 
 def run(

@@ -30,6 +30,8 @@ HINTS = (
     "TPU_WORKER_HOSTNAMES",
     "TPU_PROCESS_ADDRESSES",
 )
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")  # what computes
+LATER = 10  # seconds until jax aborts for what the lifeline says in a line
 STOPPED = (0, 130, 143)  # exit codes of a process whose work is saved
 
 _joined: "_Joined | None" = None
@@ -160,7 +162,8 @@ def joined(place: Place | None, config: ConfigDict, **more: object) -> Iterator[
         return
     limits = config.processes
     facts = _versions() | flat(config) | more
-    lifeline = meet(place, facts, seconds=limits.init_timeout_seconds)
+    silence = limits.heartbeat_timeout_seconds
+    lifeline = meet(place, facts, seconds=limits.init_timeout_seconds, silence=silence)
     _joined = _Joined(place, lifeline)
     try:
         _initialize(place, limits)
@@ -168,8 +171,16 @@ def joined(place: Place | None, config: ConfigDict, **more: object) -> Iterator[
     except BaseException as error:
         if not isinstance(error, (MlmError, KeyboardInterrupt)) or _is_of_jax(error.__cause__):
             time.sleep(2)  # if another process is the cause, its message ends this one meanwhile
-        _joined.message = (str(error).splitlines() or [""])[0] or type(error).__name__
+        _joined.message = _message(error)
+        if isinstance(error, SystemExit):  # of a user's function: it would leave without a word
+            raise RuntimeError(f"sys.exit({error.code}) while others train") from error
         raise
+
+
+def _message(error: BaseException) -> str:
+    if isinstance(error, KeyboardInterrupt):
+        return "interrupted"
+    return (str(error).splitlines() or [""])[0] or type(error).__name__
 
 
 def _is_of_jax(error: BaseException | None) -> bool:
@@ -177,7 +188,7 @@ def _is_of_jax(error: BaseException | None) -> bool:
 
 
 def _versions() -> dict[str, str]:
-    """The code and what it runs on: what computes must be the same everywhere."""
+    """The code and what it runs on: both must be the same everywhere."""
     root = Path(__file__).parent
     digest = hashlib.sha256()
     for file in sorted(root.rglob("*.py")):
@@ -185,7 +196,7 @@ def _versions() -> dict[str, str]:
     return {
         "code of mlm": digest.hexdigest()[:12],
         "python": platform.python_version(),
-        "jax": version("jax"),
+        **{name: version(name) for name in PACKAGES},
     }
 
 
@@ -206,7 +217,7 @@ def _initialize(place: Place, limits: ConfigDict) -> None:
             local_device_ids=place.local_devices,
             cluster_detection_method="deactivate",
             initialization_timeout=limits.init_timeout_seconds,
-            heartbeat_timeout_seconds=limits.heartbeat_timeout_seconds,
+            heartbeat_timeout_seconds=limits.heartbeat_timeout_seconds + LATER,
             shutdown_timeout_seconds=limits.shutdown_timeout_seconds,
             coordinator_bind_address=f"{host}:{port}" if local else None,
         )
@@ -224,7 +235,7 @@ def leave(exit_code: int) -> int:
     """
     if _joined is None:
         return exit_code
-    if exit_code in STOPPED:
+    if exit_code in STOPPED and not _joined.message:
         import jax
 
         _joined.lifeline.done()

@@ -109,6 +109,7 @@ def build(
     execution = execution_on(mesh.devices.flat, config)
     text = prepare_text(config, documents=documents, tokenizer=start.tokenizer, say=say)
     check_same("text or tokenizer", text.train.fingerprint + text.tokenizer.hash)
+    check_same("weights to start from", str((start.facts or {}).get("digest")))
     for prompt in config.eval.fill:  # found now rather than at the end of the run
         check_prompt(text.tokenizer, prompt, config.model.max_length)
     rows = training_rows(config, text, say=say)

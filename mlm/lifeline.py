@@ -2,7 +2,8 @@
 
 jax 0.10 answers a process that failed or was killed with a C++ abort, or with a wait of minutes.
 The kernel closes the connection of a process that is gone at once, and the others then end with
-one line, whatever they wait for.
+one line, whatever they wait for. One that is frozen, or whose machine lost its power, is noticed
+because it says nothing any more.
 
 Messages are lines of JSON. Like jax's own service, the port asks for no password.
 """
@@ -18,6 +19,7 @@ from typing import NamedTuple
 
 from mlm.errors import PeerError
 
+BEATS = 5  # signs of life in the time after which a process is given up
 WAY_OUT = "the same command continues from the newest checkpoint"
 
 
@@ -59,19 +61,34 @@ class Peer:
             return None
         return message if isinstance(message, dict) else None
 
+    def is_gone(self) -> bool:
+        """Whether the other end has closed the connection, with nothing left to read."""
+        try:
+            self._connection.settimeout(0)
+            return not self._connection.recv(1, socket.MSG_PEEK)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+
     def close(self) -> None:
         self._reader.close()
         self._connection.close()
 
 
 class Lifeline:
-    """The open connections of this process; made by `mlm.meeting.meet`."""
+    """The open connections of this process; made by `mlm.meeting.meet`.
 
-    def __init__(self, place: Place, peers: Mapping[int, Peer]):
-        self._place, self._peers = place, dict(peers)
+    Args:
+      silence: seconds without a sign of life after which a process is given up.
+    """
+
+    def __init__(self, place: Place, peers: Mapping[int, Peer], *, silence: float):
+        self._place, self._peers, self._silence = place, dict(peers), silence
         self._over = set()  # who has said that it is done
         for index, peer in self._peers.items():
             threading.Thread(target=self._listen, args=(index, peer), daemon=True).start()
+        threading.Thread(target=self._beat, daemon=True).start()
 
     def done(self) -> None:
         """Tells that this process is about to end well."""
@@ -92,15 +109,24 @@ class Lifeline:
         if self._place.index == 0:
             time.sleep(0.5)  # others abort when jax's service, which is here, ends before them
 
+    def _beat(self) -> None:
+        while True:
+            self._tell({"alive": True})
+            time.sleep(self._silence / BEATS)
+
     def _listen(self, index: int, peer: Peer) -> None:
-        while message := peer.receive():
+        began = time.monotonic()
+        while message := peer.receive(self._silence):
+            began = time.monotonic()
             if message.get("done"):
                 self._over.add(index)
             elif "failed" in message:
                 self._end(message["failed"], message["exit_code"], message["message"])
         if index not in self._over:
+            silent = time.monotonic() - began >= self._silence
+            what = f"has said nothing for {self._silence:g} s" if silent else "is gone"
             process = f"process {index} of {self._place.count}"
-            self._end(index, PeerError.exit_code, f"{process} is gone; {WAY_OUT}")
+            self._end(index, PeerError.exit_code, f"{process} {what}; {WAY_OUT}")
 
     def _end(self, process: int, exit_code: int, message: str) -> None:
         """Ends this process because of another one."""

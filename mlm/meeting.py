@@ -17,13 +17,14 @@ HELLO_SECONDS = 5  # for the first line of who connects
 PORT_SECONDS = 10  # how long a port may be taken, by the run that was here before
 
 
-def meet(place: Place, facts: Mapping[str, object], *, seconds: float) -> Lifeline:
+def meet(place: Place, facts: Mapping[str, object], *, seconds: float, silence: float) -> Lifeline:
     """Waits until all processes are there and know that they belong together.
 
     Args:
       place: of this process.
       facts: what must be the same in all of them, JSON values by name.
       seconds: how long some may come later than others.
+      silence: seconds without a sign of life after which one is given up later.
 
     Raises:
       ConfigError: a process id is there twice, or processes differ in their number or facts.
@@ -31,9 +32,10 @@ def meet(place: Place, facts: Mapping[str, object], *, seconds: float) -> Lifeli
     """
     facts = json.loads(json.dumps(dict(facts)))
     if place.index:
-        return Lifeline(place, {0: _join(place, facts, seconds)})
+        return Lifeline(place, {0: _join(place, facts, seconds)}, silence=silence)
     with _listener(place, seconds) as listener:
-        return Lifeline(place, _gather(place, facts, listener, seconds))
+        peers = _gather(place, facts, listener, seconds)
+    return Lifeline(place, peers, silence=silence)
 
 
 def _listener(place: Place, seconds: float) -> socket.socket:
@@ -73,18 +75,27 @@ def _gather(place: Place, facts: dict, listener: socket.socket, seconds: float) 
                 peer.close()
                 continue
             index = hello["process"]
+            _forget_the_gone(peers, names)
             try:
                 _check(hello, place, names, facts)
             except ConfigError as error:
                 _refuse([peer], error)
                 raise
             peers[index], names[index] = peer, hello["name"]
+            _forget_the_gone(peers, names)
     except (ConfigError, PeerError) as error:
         _refuse(peers.values(), error)
         raise
     for peer in peers.values():
         peer.send({"go": True})
     return peers
+
+
+def _forget_the_gone(peers: dict[int, Peer], names: dict[int, str]) -> None:
+    """A process that ended while others are waited for may be started again."""
+    for index in [i for i, peer in peers.items() if peer.is_gone()]:
+        peers.pop(index).close()
+        del names[index]
 
 
 def _accept(listener: socket.socket, deadline: float) -> Peer | None:
@@ -121,11 +132,11 @@ def _check(hello: dict, place: Place, names: dict[int, str], facts: dict) -> Non
 def _join(place: Place, facts: dict, seconds: float) -> Peer:
     """A connection to process 0, which has found all the others."""
     deadline = time.monotonic() + seconds
-    peer = _connect(place, deadline)
+    peer, reason = _connect(place, deadline)
     if peer is None:
         raise PeerError(
-            f"the coordinator {place.coordinator} could not be reached in {seconds:g} s; is "
-            "process 0 running there?"
+            f"the coordinator {place.coordinator} could not be reached in {seconds:g} s "
+            f"({reason}); is process 0 running there?"
         )
     hello = {"process": place.index, "count": place.count, "name": _own_name(), "facts": facts}
     peer.send(hello)
@@ -139,14 +150,15 @@ def _join(place: Place, facts: dict, seconds: float) -> Peer:
     return peer
 
 
-def _connect(place: Place, deadline: float) -> Peer | None:
+def _connect(place: Place, deadline: float) -> tuple[Peer | None, str]:
+    """A connection to process 0, or why there is none."""
     while True:
         left = deadline - time.monotonic()
         try:
-            return Peer(socket.create_connection(place.address, timeout=max(0.1, left)))
-        except OSError:
+            return Peer(socket.create_connection(place.address, timeout=max(0.1, left))), ""
+        except OSError as error:
             if left <= 0:
-                return None
+                return None, error.strerror or "no answer"
             time.sleep(min(0.2, max(0.01, left)))
 
 

@@ -1,4 +1,4 @@
-"""Runs of several processes on loopback, one CPU device each."""
+"""Runs of several processes on loopback, by default with one CPU device each."""
 
 import os
 import subprocess
@@ -17,7 +17,9 @@ def compiled(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def start(tiny, compiled):
-    """`start("train.py", *flags, processes=2, **fields)`: running, by `launch` if more than one.
+    """`start("train.py", *flags, processes=2, devices=1, **fields)`: running.
+
+    It is started by `launch` if there are several processes; each has so many devices.
 
     Whatever is left of it when the test ends is killed, and that is an error if the test passed.
     """
@@ -26,7 +28,7 @@ def start(tiny, compiled):
     environment.setdefault("JAX_COMPILATION_CACHE_DIR", str(compiled))
     running = []
 
-    def start(script, *flags, processes=1, **overrides) -> subprocess.Popen:
+    def start(script, *flags, processes=1, devices=1, **overrides) -> subprocess.Popen:
         fields = tiny | {
             "train.total_steps": 400,
             "checkpoint.every_steps": 50,
@@ -42,7 +44,9 @@ def start(tiny, compiled):
         process = subprocess.Popen(
             [sys.executable, *launch, script, *given, *map(str, flags)],
             cwd=ROOT,
-            env=environment | {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"},
+            env=environment
+            | {"PYTHONPATH": f"{ROOT}:{Path(__file__).parent}"}
+            | {"XLA_FLAGS": f"--xla_force_host_platform_device_count={devices}"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,

@@ -17,6 +17,9 @@ def main(argv):
     with cluster.joined(cluster.find_place(args, seconds=60), config):
         import jax
 
+        # As jax may do on real hardware: the first rows are of the last process.
+        make_mesh, devices = jax.make_mesh, jax.devices()[::-1]
+        jax.make_mesh = lambda *args, **given: make_mesh(*args, **given | {"devices": devices})
         from mlm import experiment
         from mlm.masks import make_mask
         from mlm.settings import run_keys
@@ -26,6 +29,7 @@ def main(argv):
         assert jax.process_count() == jax.device_count() == args.num_processes
         root = run_keys(config.seed).masks
         mask = make_mask(config, exp.text, root=root, total_steps=exp.run.total_steps)
+        assert list(exp.mesh.devices.flat) == devices
         local = exp.run.batch_at(args.step - 1)
         assert len(local["token_ids"]) == config.train.batch_size // args.num_processes
         whole = jax.jit(mask, out_shardings=replicated(exp.mesh))

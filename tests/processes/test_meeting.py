@@ -1,16 +1,19 @@
 """Who is missing, there twice, or different is told to all within the time that was given."""
 
+import contextlib
 import socket
 import threading
 import time
+from queue import SimpleQueue
 
 import pytest
 
 from mlm.commands.launch import free_port
 from mlm.errors import ConfigError, PeerError
-from mlm.lifeline import Place
-from mlm.meeting import meet
+from mlm.lifeline import Lifeline, Place
+from mlm.meeting import _connect, meet
 
+SHORT = {"seconds": 5, "silence": 0.5}
 FACTS = {"train.batch_size": 32, "code of mlm": "abc", "shares": (0.5, 0.5)}
 
 
@@ -22,7 +25,7 @@ def meet_all(*processes, seconds=10.0, port=None):
     def one(i, count, index, facts):
         try:
             place = Place(f"127.0.0.1:{port}", count, index)
-            results[i] = meet(place, facts, seconds=seconds)
+            results[i] = meet(place, facts, seconds=seconds, silence=60)
         except (ConfigError, PeerError) as error:
             results[i] = error
 
@@ -143,3 +146,40 @@ def test_a_hello_that_is_none_is_passed_over(hello):
     thread.join()
     strangers[0].close()
     assert told[0][1] == 75 and told[0][0].startswith("process 1 of 2 did not come")
+
+
+def hello(port, *, process, count):
+    """A connection to process 0 that has said who it is."""
+    place = Place(f"127.0.0.1:{port}", count, process)
+    peer, _ = _connect(place, time.monotonic() + 5)
+    peer.send({"process": process, "count": count, "name": "by hand", "facts": FACTS})
+    return contextlib.closing(peer)
+
+
+def test_a_process_that_is_frozen_is_given_up(monkeypatch):
+    ended = SimpleQueue()
+    monkeypatch.setattr(Lifeline, "_end", lambda self, *told: ended.put(told))
+    port = free_port()
+    place = Place(f"127.0.0.1:{port}", 2, 0)
+    thread = threading.Thread(target=meet, args=(place, FACTS), kwargs=SHORT)
+    thread.start()
+    with hello(port, process=1, count=2) as frozen:
+        process, exit_code, message = ended.get(timeout=10)
+        assert (process, exit_code) == (1, 75)
+        assert message.startswith("process 1 of 2 has said nothing for 0.5 s; ")
+        heard = [frozen.receive(1) for _ in range(3)]
+    thread.join()
+    assert heard == [{"go": True}, {"alive": True}, {"alive": True}]
+
+
+def test_a_process_that_ended_while_others_are_waited_for_may_come_again():
+    port, told = free_port(), []
+    thread = threading.Thread(target=lambda: told.extend(meet_all((3, 0, FACTS), port=port)[0]))
+    thread.start()
+    with hello(port, process=1, count=3):
+        time.sleep(0.2)
+    told += meet_all((3, 1, FACTS), (3, 2, FACTS), port=port)[0]
+    thread.join()
+    assert [type(lifeline).__name__ for lifeline in told] == ["Lifeline"] * 3, told
+    for lifeline in told:
+        lifeline.done()

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+import eval as eval_script
+import train
 from mlm import cluster
 from mlm.cli import Parser
 from mlm.commands.launch import launch
@@ -131,3 +133,20 @@ def test_nothing_of_several_processes_is_imported_by_one():
     script = "import sys, train, eval; print(sorted(n for n in sys.modules if n.startswith('jax')))"
     done = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]", done.stderr
+
+
+@pytest.mark.parametrize("script", [train, eval_script])
+def test_xla_is_told_to_be_deterministic_before_jax_joins_a_cluster(script, saved_run, monkeypatch):
+    class Joined(Exception):
+        pass
+
+    def join(*args, **kwargs):
+        raise Joined(told)
+
+    told = []
+    monkeypatch.setattr(script, "make_deterministic", told.append)
+    monkeypatch.setattr(cluster, "find_place", join)
+    config = ["--config=configs/default.py"] if script is train else []
+    with pytest.raises(Joined):
+        script.main([f"--workdir={saved_run}", *config])
+    assert told == [False]

@@ -14,6 +14,8 @@ from mlm.replay import replay
 from mlm.stored_config import stored_config
 from mlm.training.workdir import saved_steps
 
+TEXT = "the [MASK] dog sees a small bird."
+
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory):
@@ -32,7 +34,8 @@ def single(start, whole):
 
 def test_two_then_four_then_one_equal_one(start, single, tmp_path):
     # ---- two: SIGTERM to one of them ----------------------------------------------------------
-    two = start("train.py", f"--workdir={tmp_path}", processes=2)
+    fsdp = {"mesh__data": 1, "mesh__fsdp": -1}
+    two = start("train.py", f"--workdir={tmp_path}", processes=2, **fsdp)
     wait_for_new_step(two, tmp_path, 30)
     os.kill(children(two)[1], signal.SIGTERM)
     out, error = two.communicate(timeout=60)
@@ -44,7 +47,7 @@ def test_two_then_four_then_one_equal_one(start, single, tmp_path):
     assert f"stopped and saved at step {stopped}" in out and out.count("step  30/400") == 1
 
     # ---- four: one is killed ------------------------------------------------------------------
-    four = start("train.py", f"--workdir={tmp_path}", processes=4)
+    four = start("train.py", f"--workdir={tmp_path}", processes=4, mesh__fsdp=2)
     wait_for_new_step(four, tmp_path, stopped + 20)
     pids = children(four)
     began = time.monotonic()
@@ -61,12 +64,56 @@ def test_two_then_four_then_one_equal_one(start, single, tmp_path):
     assert one.returncode == 0, error
     assert stopped <= saved and f"continuing at step {saved} of 400" in out
 
-    expected, found = lines(single), lines(tmp_path)
-    assert len(expected) == len(found) == 400
+    assert_equal_runs(single, tmp_path, steps=400)
+
+
+def assert_equal_runs(one, other, *, steps):
+    expected, found = lines(one), lines(other)
+    assert len(expected) == len(found) == steps
     for step in expected:
         for name in COUNTS:
             assert found[step][name] == expected[step][name], (step, name)
         assert abs(found[step]["train/loss"] - expected[step]["train/loss"]) < 1e-5, step
+
+
+def test_all_that_a_run_may_have_on_two_processes_of_two_devices(start, single, tmp_path):
+    fields = {
+        "model__init_from": single,
+        "model__dropout": 0.1,
+        "masking__weights": "accuracy",
+        "masking__prediction_rate": 0.3,  # each row stands twice in a batch
+        "train__freeze": ".*/embeddings/.*",
+        "train__accumulation": 2,
+        "train__total_steps": 30,
+        "checkpoint__every_steps": 10,
+        "checkpoint__keep_last": 2,
+        "eval__fill": TEXT,
+    }
+    mesh = {"mesh__data": 1, "mesh__fsdp": 2, "mesh__tensor": 2}
+    one = start("train.py", f"--workdir={tmp_path / 'one'}", **fields)
+    shown, error = one.communicate(timeout=120)
+    assert one.returncode == 0, error
+    two = start(
+        "train.py", f"--workdir={tmp_path / 'two'}", processes=2, devices=2, **fields | mesh
+    )
+    out, error = two.communicate(timeout=120)
+    assert two.returncode == 0, error
+    assert_equal_runs(tmp_path / "one", tmp_path / "two", steps=30)
+    fills = [
+        text[text.index(TEXT, text.index("Evaluation")) :].splitlines()[:2] for text in (shown, out)
+    ]
+    assert fills[0] == fills[1] and len(fills[0][1].split()) == 10
+
+    runs = tmp_path / "one", tmp_path / "two"
+    hashes = [replay(stored_config(w, {}), w, 21, say=str).mask_hash for w in runs]
+    assert hashes[0] == hashes[1]
+
+    filling = start(
+        "eval.py", f"--workdir={runs[1]}", f"--fill={TEXT}", "--config.mesh.tensor=1", processes=2
+    )
+    out, error = filling.communicate(timeout=60)
+    assert filling.returncode == 0, error
+    assert out.splitlines()[-2:] == fills[0]
 
 
 def test_evaluation_and_batches_are_those_of_one_process(start, single, tmp_path):
