@@ -6,11 +6,13 @@ timeline as `HOST.trace.json.gz`. Imports jax only when steps are profiled.
 
 import contextlib
 import re
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
 
-from mlm.errors import ConfigError
+from mlm.bucket import is_in_bucket, told_as
+from mlm.errors import ConfigError, OutputError
 
 if TYPE_CHECKING:
     from mlm.training.step import Batch, StepMetrics, TrainState
@@ -67,12 +69,14 @@ def profiled(step: "Step", steps: Steps | None, folder: Path, *, say: Callable) 
         return
     import jax
 
+    # The profiler writes to disks alone.
+    traces = Path(tempfile.mkdtemp(prefix="mlm-profile-")) if is_in_bucket(folder) else folder
     taken, began, metrics = None, None, None  # steps before, the profile's first, the newest
 
     def stop() -> None:
         nonlocal began
         if began:
-            _stop(Steps(began, taken), metrics, folder, say)
+            _stop(Steps(began, taken), metrics, traces, folder, say)
         began = None
 
     def traced(state: "TrainState", batch: "Batch") -> tuple["TrainState", "StepMetrics"]:
@@ -83,7 +87,7 @@ def profiled(step: "Step", steps: Steps | None, folder: Path, *, say: Callable) 
                 say(f"--profile_steps is {steps}, which the run has behind it: nothing is profiled")
         if began is None and steps.first <= taken + 1 <= steps.last:
             jax.block_until_ready(state)
-            jax.profiler.start_trace(folder)
+            jax.profiler.start_trace(traces)
             began = taken + 1
         with jax.profiler.StepTraceAnnotation("train", step_num=taken + 1):
             state, metrics = step(state, batch)
@@ -98,17 +102,25 @@ def profiled(step: "Step", steps: Steps | None, folder: Path, *, say: Callable) 
         stop()
 
 
-def _stop(steps: Steps, metrics: "StepMetrics", folder: Path, say: Callable) -> None:
+def _stop(steps: Steps, metrics: "StepMetrics", traces: Path, folder: Path, say: Callable) -> None:
     """Waits for the step of `metrics` and writes the profile; that it fails stops no run."""
     import jax
 
     try:
         jax.block_until_ready(metrics)
         jax.profiler.stop_trace()
-    except RuntimeError as error:
+        if traces is not folder:
+            _copy(traces, folder)
+    except (RuntimeError, OutputError) as error:
         say(f"the profile of steps {steps} could not be written to {folder}: {error}")
         return
     say(
         f"the profile of steps {steps} lies in {folder}: open it by xprof --logdir={folder} "
         "(pip install xprof), or its .trace.json.gz at ui.perfetto.dev"
     )
+
+
+def _copy(traces: Path, folder: Path) -> None:
+    for file in (path for path in traces.rglob("*") if path.is_file()):
+        with told_as(OutputError, str(folder)):
+            (folder / str(file.relative_to(traces))).write_bytes(file.read_bytes())

@@ -11,7 +11,7 @@ from emulated import ended, kill, losses, wait_for
 @pytest.fixture(scope="module")
 def whole(start_in, store, fields) -> tuple[int, str, str]:
     """What a run in gs://runs/whole ended with."""
-    command = ("train.py", *fields, "--workdir=gs://runs/whole")
+    command = ("train.py", *fields, "--workdir=gs://runs/whole", "--profile_steps=6-7")
     return ended(start_in(store.environment, sys.executable, *command))
 
 
@@ -25,6 +25,8 @@ def test_a_run_in_a_bucket_is_the_run_on_this_machine(whole, run, store, fields,
     for name in ("eval.json", "status.json", "text.json", "tokenizer.json"):
         assert store.read(f"whole/{name}") == (local / name).read_text()
     assert ".lock" not in store.names("whole")  # given back
+    assert "the profile of steps 6-7 lies in gs://runs/whole/profile" in out
+    assert any(n.endswith(".xplane.pb") for n in store.names("whole"))
 
     code, out, _ = run("train.py", *fields, "--workdir=gs://runs/whole")
     assert code == 0 and "is complete; choose another" in out
