@@ -182,6 +182,16 @@ def test_a_gpu_is_told_of_by_formula(flags, capsys):
     assert re.search(r"matrix products +[\d.]+ +0.0 MFLOP .* 0 TFLOP/s", capsys.readouterr().out)
 
 
+def test_a_program_that_jax_cannot_read_leaves_the_rest(flags, capsys, monkeypatch):
+    def fail(compiled):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a newer form")
+
+    monkeypatch.setattr(jax.stages.Compiled, "as_text", fail)
+    main(["plan", "--topology=cpu:8", *flags])
+    out = capsys.readouterr().out
+    assert "not known: jax cannot read" in out and re.search(r"peak +0.00", out)
+
+
 def test_in_a_process_of_its_own_a_cpu_has_as_many_devices_as_asked(flags):
     run = plan_process("--topology=cpu:3", *flags, "--config.train.batch_size=6")
     assert run.returncode == 0 and run.stderr == ""
