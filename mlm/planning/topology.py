@@ -17,8 +17,8 @@ from collections.abc import Iterator
 from mlm.errors import ConfigError
 
 # Kind of a TPU -> an example of a slice. A device of a TPU7x is half a chip, as jax has it. TPUs
-# before v5e are left out: libtpu describes single cores of a v4, which jax on the machine itself has
-# in pairs, and of older ones there is no data sheet here.
+# before v5e are left out: libtpu describes single cores of a v4, which jax on the machine itself
+# has in pairs, and of older ones there is no data sheet here.
 TPUS = {
     "v5e": "v5e:16x16",
     "v5p": "v5p:4x4x4",
