@@ -90,7 +90,7 @@ class Compiled:
     """What a compiler says of a step, in bytes of a device.
 
     Attributes:
-      text: optimised HLO.
+      text: optimised HLO; None: jax cannot read what the compiler wrote.
       seconds: that compiling took.
     """
 
@@ -99,7 +99,7 @@ class Compiled:
     aliased: int  # outputs that take the place of arguments
     temporaries: int
     peak: int
-    text: str
+    text: str | None
     seconds: float
 
 
@@ -166,9 +166,16 @@ def compile_step(step: PlannedStep) -> Compiled:
         temporaries=memory.temp_size_in_bytes,
         # Of a CPU it leaves temporaries out (jax 0.10).
         peak=memory.peak_memory_in_bytes if step.topology.platform == "tpu" else held,
-        text=compiled.as_text(),
+        text=_text(compiled),
         seconds=seconds,
     )
+
+
+def _text(compiled: jax.stages.Compiled) -> str | None:
+    # Of a libtpu that is newer than jax it may fail: 0.0.52 for tpu7x, with jax 0.10.2.
+    with quiet_stderr(), contextlib.suppress(jax.errors.JaxRuntimeError):
+        return compiled.as_text()
+    return None
 
 
 def _encoder_forward(model: DistilBertConfig, shape: tuple[int, int]) -> float:

@@ -32,7 +32,7 @@ def print_plan(console: Console, config: ConfigDict, topology: Topology, *, name
     step = plan_step(config, topology, say=console.print)
     chip = _chip(step)
     compiled = _compiled(step, chip)
-    found = compiled and read_collectives(compiled.text, step.mesh.size)
+    found = read_collectives(compiled.text, step.mesh.size) if compiled and compiled.text else None
     bounds = step_bounds(
         step.work,
         devices=step.mesh.size,
@@ -44,8 +44,8 @@ def print_plan(console: Console, config: ConfigDict, topology: Topology, *, name
     for line in (
         *_head(step, bounds, compiled, name),
         *_memory_lines(step, compiled, chip),
-        *_collective_lines(found),
-        *_bound_lines(bounds, step, compiled, chip),
+        *_collective_lines(found, compiled),
+        *_bound_lines(bounds, step, chip),
     ):
         console.print(line)
 
@@ -84,6 +84,7 @@ def _head(step: PlannedStep, bounds: Bounds, compiled: Compiled | None, name: st
     sizes = ", ".join(f"{axis} {size}" for axis, size in step.mesh.shape.items())
     parts = step.mesh.size // step.mesh.shape["tensor"]
     slices = f", {topology.slices} slices" if topology.slices > 1 else ""
+    devices = f"{step.mesh.size} device{'s' if step.mesh.size > 1 else ''}"
     jax = f"jax {version('jax')}"
     if compiled is None:
         made = f"lowered for {topology.platform} by {jax}, not compiled: that takes such a GPU"
@@ -93,7 +94,7 @@ def _head(step: PlannedStep, bounds: Bounds, compiled: Compiled | None, name: st
         by = f"libtpu {version('libtpu')}, {jax}"
         made = f"compiled in {compiled.seconds:.0f} s by {by}"
     return [
-        f"plan of {name} for {topology.name}{slices}: {step.mesh.size} devices",
+        f"plan of {name} for {topology.name}{slices}: {devices}",
         f"  mesh         {sizes}",
         f"  batch        {rows:,} rows of {step.config.data.length} tokens, {rows // parts:,} on "
         f"each device; {bounds.work.slots} mask slots in a row",
@@ -126,9 +127,10 @@ def _memory_lines(step: PlannedStep, compiled: Compiled | None, chip: Chip | Non
     return [*lines, ""]
 
 
-def _collective_lines(found: list[Collective] | None) -> list[str]:
+def _collective_lines(found: list[Collective] | None, compiled: Compiled | None) -> list[str]:
     if found is None:
-        return ["collectives              not known: a GPU's compiler decides", ""]
+        reason = "jax cannot read this libtpu's program" if compiled else "a GPU's compiler decides"
+        return [f"collectives              not known: {reason}", ""]
     if not found:
         return ["collectives of a step    none", ""]
     lines = [
@@ -142,9 +144,7 @@ def _collective_lines(found: list[Collective] | None) -> list[str]:
     return [*lines, ""]
 
 
-def _bound_lines(
-    bounds: Bounds, step: PlannedStep, compiled: Compiled | None, chip: Chip | None
-) -> list[str]:
+def _bound_lines(bounds: Bounds, step: PlannedStep, chip: Chip | None) -> list[str]:
     work = bounds.work
     if work.operations is None:
         return ["no bounds: a model of one's own, or a partly frozen one, has no formula"]
@@ -178,7 +178,7 @@ def _bound_lines(
         add("network", bounds.network, f"{SLICES}, at {_speed(chip.network_bandwidth)}")
     add("all at a time", bounds.overlapped, in_all(bounds.overlapped))
     add("one after the other", bounds.in_turn, in_all(bounds.in_turn))
-    unsent = compiled is None and step.mesh.size > 1
+    unsent = bounds.links is None and step.mesh.size > 1
     return [*lines, ASSUMED, *([UNSENT] if unsent else [])]
 
 

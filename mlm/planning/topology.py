@@ -16,9 +16,9 @@ from collections.abc import Iterator
 
 from mlm.errors import ConfigError
 
-# Kind of a TPU -> shapes of a slice that its users can have, as examples. A device of 'tpu7x' is
-# half a chip, as jax has it; TPUs before v5e are left out, whose devices libtpu describes as cores
-# that jax on the machine itself has in pairs (v4), or that take no bfloat16 products of ours.
+# Kind of a TPU -> an example of a slice. A device of a TPU7x is half a chip, as jax has it. TPUs
+# before v5e are left out: libtpu describes single cores of a v4, which jax on the machine itself
+# has in pairs, and of older ones there is no data sheet here.
 TPUS = {
     "v5e": "v5e:16x16",
     "v5p": "v5p:4x4x4",

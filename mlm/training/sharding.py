@@ -85,7 +85,10 @@ def make_mesh(
             f"it {len(found)}"
         )
     inside = (1, *(sizes[name] for name in AXES[1:]))
-    grid = mesh_utils.create_hybrid_device_mesh(inside, (sizes["slices"], 1, 1, 1), devices)
+    # As `jax.make_mesh` does: an fsdp of 8 may be half of a torus' 16.
+    grid = mesh_utils.create_hybrid_device_mesh(
+        inside, (sizes["slices"], 1, 1, 1), devices, allow_split_physical_axes=True
+    )
     return Mesh(grid, AXES, axis_types=types)
 
 

@@ -182,6 +182,16 @@ def test_a_gpu_is_told_of_by_formula(flags, capsys):
     assert re.search(r"matrix products +[\d.]+ +0.0 MFLOP .* 0 TFLOP/s", capsys.readouterr().out)
 
 
+def test_a_program_that_jax_cannot_read_leaves_the_rest(flags, capsys, monkeypatch):
+    def fail(compiled):
+        raise jax.errors.JaxRuntimeError("INTERNAL: a newer form")
+
+    monkeypatch.setattr(jax.stages.Compiled, "as_text", fail)
+    main(["plan", "--topology=cpu:8", *flags])
+    out = capsys.readouterr().out
+    assert "not known: jax cannot read" in out and re.search(r"peak +0.00", out)
+
+
 def test_in_a_process_of_its_own_a_cpu_has_as_many_devices_as_asked(flags):
     run = plan_process("--topology=cpu:3", *flags, "--config.train.batch_size=6")
     assert run.returncode == 0 and run.stderr == ""
@@ -282,3 +292,22 @@ def test_a_step_compiles_for_a_tpu_without_one(flags):
     run = plan_process("--topology=v5e:2x2", *flags, "--config.train.batch_size=16000000")
     assert run.returncode == 2 and run.stderr.startswith("error: the step needs ")
     assert run.stderr.count("\n") == 1
+
+
+def test_meshes_split_the_axes_of_a_torus():
+    pytest.importorskip("libtpu")
+    code = (
+        "import sys; from mlm.planning.topology import *; from mlm.training.sharding import *\n"
+        "for slices in (1, 2):\n"
+        "    machine = read_topology('v5e:16x16', slices); prepare_process(machine)\n"
+        "    devices = devices_of(machine)\n"
+        "    mesh = make_mesh(MeshShape(slices=slices, fsdp=8), devices=devices)\n"
+        "    ours = mesh.devices.reshape(slices, -1)\n"
+        "    assert all(len({getattr(d, 'slice_index', 0) for d in row}) == 1 for row in ours)\n"
+        "    print(dict(mesh.shape)['data'])\n"
+    )
+    environment = os.environ | {"JAX_PLATFORMS": "cpu", "TPU_SKIP_MDS_QUERY": "1"}
+    run = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, env=environment
+    )
+    assert run.stdout.split() == ["32", "32"], run.stderr
