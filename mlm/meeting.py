@@ -99,6 +99,9 @@ def _gather(place: Place, facts: dict, listener: socket.socket, seconds: float) 
             _forget_the_gone(peers, names)
     except (ConfigError, PeerError) as error:
         _refuse(peers.values(), error)
+        while late := _accept(listener, time.monotonic()):  # who waits to be heard is told as well
+            late.receive(1)
+            _refuse([late], error)
         raise
     for peer in peers.values():
         peer.send({"go": True})
