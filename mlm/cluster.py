@@ -162,15 +162,22 @@ def joined(place: Place | None, config: ConfigDict, **more: object) -> Iterator[
         return
     limits = config.processes
     facts = _versions() | flat(config) | more
+    if place.index == 0:
+        import jax  # noqa: F401 (the port that they meet at is free until jax has it)
+
     silence = limits.heartbeat_timeout_seconds
     lifeline = meet(place, facts, seconds=limits.init_timeout_seconds, silence=silence)
     _joined = _Joined(place, lifeline)
     try:
         _initialize(place, limits)
+        from mlm.training.processes import check_devices_of_each
+
+        check_devices_of_each()
         yield
     except BaseException as error:
         if not isinstance(error, (MlmError, KeyboardInterrupt)) or _is_of_jax(error.__cause__):
             time.sleep(2)  # if another process is the cause, its message ends this one meanwhile
+        lifeline.leaving = True
         _joined.message = _message(error)
         if isinstance(error, SystemExit):  # of a user's function: it would leave without a word
             raise RuntimeError(f"sys.exit({error.code}) while others train") from error

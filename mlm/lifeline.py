@@ -86,6 +86,7 @@ class Lifeline:
     def __init__(self, place: Place, peers: Mapping[int, Peer], *, silence: float):
         self._place, self._peers, self._silence = place, dict(peers), silence
         self._over = set()  # who has said that it is done
+        self.leaving = False  # with an error of its own, which it tells before it ends
         for index, peer in self._peers.items():
             threading.Thread(target=self._listen, args=(index, peer), daemon=True).start()
         threading.Thread(target=self._beat, daemon=True).start()
@@ -130,6 +131,8 @@ class Lifeline:
 
     def _end(self, process: int, exit_code: int, message: str) -> None:
         """Ends this process because of another one."""
+        if self.leaving:
+            return
         os.write(2, f"error: {message}\n".encode())
         if self._place.index == 0:
             self._spread(process, exit_code, message)

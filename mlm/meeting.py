@@ -4,6 +4,7 @@ jax 0.10 answers a process that is missing, or there twice, with a C++ abort aft
 is one line in every process, and so are configs, code or versions that are not the same.
 """
 
+import contextlib
 import json
 import os
 import socket
@@ -33,12 +34,12 @@ def meet(place: Place, facts: Mapping[str, object], *, seconds: float, silence: 
     facts = json.loads(json.dumps(dict(facts)))
     if place.index:
         return Lifeline(place, {0: _join(place, facts, seconds)}, silence=silence)
-    with _listener(place, seconds) as listener:
+    with _listener(place, facts, seconds) as listener:
         peers = _gather(place, facts, listener, seconds)
     return Lifeline(place, peers, silence=silence)
 
 
-def _listener(place: Place, seconds: float) -> socket.socket:
+def _listener(place: Place, facts: dict, seconds: float) -> socket.socket:
     """A socket on the port of the coordinator: of this machine alone if that is what is named."""
     host, port = place.address
     local = host in ("127.0.0.1", "localhost")
@@ -53,12 +54,25 @@ def _listener(place: Place, seconds: float) -> socket.socket:
                 ("", port), family=family, backlog=1024, dualstack_ipv6=both
             )
         except OSError as error:
+            _ask_a_twin(place, facts)
             if time.monotonic() - began > wait:
                 raise PeerError(
                     f"the port of the coordinator {place.coordinator} cannot be had after "
-                    f"{wait:g} s ({error.strerror}); choose another port"
+                    f"{wait:g} s ({os.strerror(error.errno or 0)}); choose another port"
                 ) from error
             time.sleep(0.2)
+
+
+def _ask_a_twin(place: Place, facts: dict) -> None:
+    """Raises PeerError if who has the port is a process 0 too, and refuses this one."""
+    try:
+        with contextlib.closing(Peer(socket.create_connection(place.address, timeout=1))) as peer:
+            peer.send(_hello(place, facts))
+            answer = peer.receive(1) or {}
+    except OSError:
+        return
+    if error := answer.get("error"):
+        raise PeerError(error, exit_code=answer["exit_code"])
 
 
 def _gather(place: Place, facts: dict, listener: socket.socket, seconds: float) -> dict[int, Peer]:
@@ -85,6 +99,9 @@ def _gather(place: Place, facts: dict, listener: socket.socket, seconds: float) 
             _forget_the_gone(peers, names)
     except (ConfigError, PeerError) as error:
         _refuse(peers.values(), error)
+        while late := _accept(listener, time.monotonic()):  # who waits to be heard is told as well
+            late.receive(1)
+            _refuse([late], error)
         raise
     for peer in peers.values():
         peer.send({"go": True})
@@ -138,8 +155,7 @@ def _join(place: Place, facts: dict, seconds: float) -> Peer:
             f"the coordinator {place.coordinator} could not be reached in {seconds:g} s "
             f"({reason}); is process 0 running there?"
         )
-    hello = {"process": place.index, "count": place.count, "name": _own_name(), "facts": facts}
-    peer.send(hello)
+    peer.send(_hello(place, facts))
     answer = peer.receive(max(1.0, deadline - time.monotonic() + HELLO_SECONDS))
     if answer is None:
         raise PeerError(
@@ -174,6 +190,10 @@ def _absent(place: Place, missing: list[int], seconds: float) -> str:
         f"process{many} {shown} of {place.count} did not come to {place.coordinator} in "
         f"{seconds:g} s; look there for the reason, or raise config.processes.init_timeout_seconds"
     )
+
+
+def _hello(place: Place, facts: dict) -> dict:
+    return {"process": place.index, "count": place.count, "name": _own_name(), "facts": facts}
 
 
 def _own_name() -> str:

@@ -5,6 +5,7 @@ All take the same steps and see the same metrics; what only one can do is left t
 
 import time
 import zlib
+from collections import Counter
 from pathlib import Path
 
 import jax
@@ -31,6 +32,18 @@ def put_whole(
         name: jax.make_array_from_callback(rows.shape, sharding, rows.__getitem__)
         for name, rows in batch.items()
     }
+
+
+def check_devices_of_each() -> None:
+    """Raises ConfigError unless all processes have as many devices; jax's own collectives fail."""
+    counts = Counter(device.process_index for device in jax.devices())
+    numbers = [counts[i] for i in range(jax.process_count())]
+    odd = next((i for i, number in enumerate(numbers) if number != numbers[0]), None)
+    if odd is not None:
+        raise ConfigError(
+            f"process {odd} has {numbers[odd]} devices and process 0 {numbers[0]}; each must have "
+            "as many, so leave some out by CUDA_VISIBLE_DEVICES or JAX_LOCAL_DEVICE_IDS"
+        )
 
 
 def check_same_folder(workdir: Path) -> None:

@@ -32,8 +32,13 @@ class StopRequest:
 class SharedStop(StopRequest):
     """A request to any of several processes: all of them are told the same step to stop at."""
 
+    asked = 0
+
     def asked_at(self, step: int) -> bool:
-        if not multihost_utils.reached_preemption_sync_point(step):
+        # Counted from 1: asked for before the first step, jax stops at 1, and a run that continues
+        # at step 50 would never come to it.
+        self.asked += 1
+        if not multihost_utils.reached_preemption_sync_point(self.asked):
             return False
         self.signum = self.signum or signal.SIGTERM
         if jax.process_index() == 0:

@@ -78,6 +78,11 @@ def test_an_id_that_is_there_twice():
     assert all("process id 1 is there twice" in m and code == 2 for m, code in told)
 
 
+def test_two_processes_0():
+    told, _ = refused((2, 0, FACTS), (2, 0, FACTS))
+    assert all("process id 0 is there twice" in m and code == 2 for m, code in told)
+
+
 def test_another_number_of_processes():
     told, _ = refused((2, 0, FACTS), (4, 1, FACTS))
     assert all("was told of 4 processes" in m and code == 2 for m, code in told)
@@ -104,7 +109,7 @@ def test_a_port_that_is_taken():
         port = server.getsockname()[1]
         [(message, exit_code)], seconds = refused((2, 0, FACTS), seconds=1, port=port)
     assert seconds < 5 and exit_code == 75
-    assert f"the port of the coordinator 127.0.0.1:{port} cannot be had after 1 s" in message
+    assert f"coordinator 127.0.0.1:{port} cannot be had after 1 s (Address already" in message
 
 
 def test_who_is_not_one_of_us_is_not_counted():

@@ -4,8 +4,9 @@ import signal
 import threading
 
 import pytest
+from jax.experimental import multihost_utils
 
-from mlm.training.signals import stop_on_interrupt
+from mlm.training.signals import SharedStop, stop_on_interrupt
 
 
 def test_the_first_asks_and_the_second_interrupts(capfd):
@@ -30,3 +31,10 @@ def test_outside_the_main_thread_nothing_is_asked():
     thread.start()
     thread.join()
     assert found == [0]
+
+
+def test_several_processes_stop_where_a_run_continues_if_asked_before_its_first_step(monkeypatch):
+    monkeypatch.setattr(multihost_utils, "reached_preemption_sync_point", [1].__contains__)
+    stop = SharedStop()
+    assert stop.asked_at(51) and stop.exit_code == 143
+    assert not stop.asked_at(52)
