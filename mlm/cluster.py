@@ -72,7 +72,8 @@ def find_place(args: argparse.Namespace, *, seconds: float) -> Place | None:
         return None
     missing = [f"--{name}" for name, value in flags.items() if value is None]
     if missing:
-        raise ConfigError(f"{' and '.join(missing)} is missing; give all of {_flags(flags)}")
+        verb = "are" if len(missing) > 1 else "is"
+        raise ConfigError(f"{' and '.join(missing)} {verb} missing; give all of {_flags(flags)}")
     return _checked(Place(flags["coordinator"], flags["num_processes"], flags["process_id"]))
 
 
