@@ -5,13 +5,10 @@ On a machine by itself nothing of this happens, and jax is not even imported.
 
 import argparse
 import contextlib
-import hashlib
 import importlib.util
 import os
-import platform
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
 
 from ml_collections import ConfigDict
@@ -20,6 +17,7 @@ from mlm.config import flat
 from mlm.errors import ConfigError, MlmError, PeerError
 from mlm.lifeline import Lifeline, Place
 from mlm.meeting import meet
+from mlm.versions import versions
 
 # What a cluster that jax knows puts into the environment. A TPU says nothing there, but needs
 # libtpu. In Kubernetes jax needs an indexed job: a pod by itself is a plain machine.
@@ -30,7 +28,6 @@ HINTS = (
     "TPU_WORKER_HOSTNAMES",
     "TPU_PROCESS_ADDRESSES",
 )
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")  # what computes
 LATER = 10  # seconds until jax aborts for what the lifeline says in a line
 STOPPED = (0, 130, 143)  # exit codes of a process whose work is saved
 
@@ -75,7 +72,8 @@ def find_place(args: argparse.Namespace, *, seconds: float) -> Place | None:
         return None
     missing = [f"--{name}" for name, value in flags.items() if value is None]
     if missing:
-        raise ConfigError(f"{' and '.join(missing)} is missing; give all of {_flags(flags)}")
+        verb = "are" if len(missing) > 1 else "is"
+        raise ConfigError(f"{' and '.join(missing)} {verb} missing; give all of {_flags(flags)}")
     return _checked(Place(flags["coordinator"], flags["num_processes"], flags["process_id"]))
 
 
@@ -161,7 +159,8 @@ def joined(place: Place | None, config: ConfigDict, **more: object) -> Iterator[
         yield
         return
     limits = config.processes
-    facts = _versions() | flat(config) | more
+    fields = flat(config)
+    facts = versions(fields) | fields | more
     if place.index == 0:
         import jax  # noqa: F401 (the port that they meet at is free until jax has it)
 
@@ -192,19 +191,6 @@ def _message(error: BaseException) -> str:
 
 def _is_of_jax(error: BaseException | None) -> bool:
     return error is not None and not isinstance(error, OSError)
-
-
-def _versions() -> dict[str, str]:
-    """The code and what it runs on: both must be the same everywhere."""
-    root = Path(__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
-    return {
-        "code of mlm": digest.hexdigest()[:12],
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-    }
 
 
 def _initialize(place: Place, limits: ConfigDict) -> None:

@@ -14,7 +14,7 @@ from mlm.errors import NonFiniteError, OutputError
 from mlm.training.bucket_metrics import BucketMetricWriter
 from mlm.training.checkpoint import Checkpoints, checkpoints_in
 from mlm.training.metrics import Hardware, Interval, MetricWriter, NoWriter, host
-from mlm.training.processes import is_first
+from mlm.training.processes import first_of_all, is_first
 from mlm.training.progress import ProgressDisplay
 from mlm.training.signals import stop_on_signal
 from mlm.training.step import Batch, Params, StepMetrics, TrainState
@@ -107,7 +107,7 @@ def train_in(workdir: Path, run: Run) -> Outcome:
         # ---- where to start -------------------------------------------------------------------
         state = run.init_state()
         interval = Interval(slots=run.slots, hardware=run.hardware)
-        step = start = checkpoints.latest() or 0
+        step = start = first_of_all(checkpoints.latest() or 0)
         if start:
             state, sums = checkpoints.restore(start, like=state)
             interval.resume(sums)

@@ -34,6 +34,13 @@ def put_whole(
     }
 
 
+def first_of_all(number: int) -> int:
+    """`number` of the first process: others may see less of a shared folder yet."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
+
+
 def check_devices_of_each() -> None:
     """Raises ConfigError unless all processes have as many devices; jax's own collectives fail."""
     counts = Counter(device.process_index for device in jax.devices())

@@ -80,7 +80,7 @@ def test_a_cluster_that_does_not_say_enough(find):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--num_processes=2",), "--coordinator and --process_id is missing"),
+        (("--num_processes=2",), "--coordinator and --process_id are missing"),
         (("--coordinator=a:1", "--process_id=0"), "--num_processes is missing"),
         (("--coordinator=a", "--num_processes=2", "--process_id=0"), "--coordinator is 'a'"),
         (("--coordinator=a:0", "--num_processes=2", "--process_id=0"), "--coordinator is 'a:0'"),
@@ -120,7 +120,8 @@ def test_launch_of_nothing(arguments, message):
 )
 def test_the_exit_code_is_that_of_the_one_that_failed_first(tmp_path, script, code):
     file = tmp_path / "script.py"
-    file.write_text(f"import signal, sys, time\nprint(sys.argv[-1], file=sys.stderr)\n{script}\n")
+    shown = "sys.stderr.write(sys.argv[-1] + chr(10))"  # at once: both write into one pipe
+    file.write_text(f"import signal, sys, time\n{shown}\n{script}\n")
     command = [sys.executable, "-m", "mlm", "launch", "--processes=2", "--", str(file)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=30)
     assert done.returncode == code
