@@ -165,6 +165,18 @@ def test_another_config_is_refused_by_both_before_anything_is_written(start, tmp
     assert list(tmp_path.iterdir()) == []
 
 
+def test_ctrl_c_to_one_before_the_first_step_ends_both(start, tmp_path):
+    flags = f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", f"--workdir={tmp_path}"
+    both = [start("train.py", *flags, f"--process_id={i}") for i in (0, 1)]
+    while not (tmp_path / ".lock").exists():  # they have met
+        time.sleep(0.01)
+    both[1].send_signal(signal.SIGINT)
+    told = [process.communicate(timeout=30)[1] for process in both]
+    assert [process.returncode for process in both] == [130, 130]
+    assert told[0] == "error: process 1 of 2 was interrupted; the same command goes on\n"
+    assert told[1] == "error: interrupted; the same command goes on\n"
+
+
 def test_a_process_by_itself_does_not_wait_longer_than_it_may(start, tmp_path):
     flags = f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", f"--workdir={tmp_path}"
     limit = {"processes__init_timeout_seconds": 1}
