@@ -185,7 +185,7 @@ def joined(place: Place | None, config: ConfigDict, **more: object) -> Iterator[
 
 
 def _interrupt(signum: int, frame: object) -> None:
-    """Ctrl-C outside the training loop. An exception could get lost: jax runs Python in callbacks."""
+    """Ctrl-C outside the training loop; an exception may be lost, jax runs Python in callbacks."""
     os.write(2, b"error: interrupted; the same command goes on\n")
     if _joined is not None:
         place = _joined.place
