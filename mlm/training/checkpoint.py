@@ -8,6 +8,7 @@ leaves a temporary folder, never listed.
 
 import contextlib
 import logging
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,8 @@ from orbax.checkpoint import checkpoint_managers
 from mlm.errors import CheckpointError, OutputError
 from mlm.training.step import Params, TrainState
 from mlm.training.workdir import saved_steps
+
+OTHERS_SECONDS = 4  # that a process which fails waits for a save that all of several must end
 
 
 class Checkpoints:
@@ -164,10 +167,17 @@ def checkpoints_in(
         checkpoints.wait()
     except BaseException:
         # Whatever ended the run is what it reports, not a save that failed besides.
-        with contextlib.suppress(Exception):
-            manager.close()
+        closing = threading.Thread(target=_close, args=(manager,), daemon=True)
+        closing.start()
+        # Others may wait for this process and not for the save, which then never ends.
+        closing.join(OTHERS_SECONDS if jax.process_count() > 1 else None)
         raise
     manager.close()
+
+
+def _close(manager: ocp.CheckpointManager) -> None:
+    with contextlib.suppress(Exception):
+        manager.close()
 
 
 def _is_there(mask_table: Any) -> bool:
