@@ -8,6 +8,7 @@ leaves a temporary folder, never listed.
 
 import contextlib
 import logging
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -159,6 +160,7 @@ def checkpoints_in(
         cleanup_tmp_directories=not read_only,
         create=not read_only,
         read_only=read_only,
+        async_options=ocp.AsyncOptions(barrier_sync_fn=_wait_for_others),
     )
     manager = ocp.CheckpointManager(folder.absolute(), options=options)
     checkpoints = Checkpoints(manager, folder)
@@ -173,6 +175,15 @@ def checkpoints_in(
         closing.join(OTHERS_SECONDS if jax.process_count() > 1 else None)
         raise
     manager.close()
+
+
+def _wait_for_others(*, key: str, timeout_ms: int) -> None:
+    """Of several processes, a save waits for all; one whose own part has failed waits for none.
+
+    Orbax calls this in a `finally` as well: all would stay there, and the error untold.
+    """
+    if sys.exc_info()[1] is None:
+        ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 
 def _close(manager: ocp.CheckpointManager) -> None:

@@ -148,6 +148,17 @@ def test_an_exception_in_one_process_ends_all_and_is_told_first(start, tmp_path)
     assert told[-1].startswith("error: process 1 of 2 failed") and " is gone" not in error
 
 
+def test_a_full_disk_of_one_ends_both(start, tmp_path):
+    fields = {"train__loss": "broken_loss:loss_on_a_full_disk", "checkpoint__every_steps": 20}
+    process = start("train.py", f"--workdir={tmp_path}", processes=2, **fields)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 7, error
+    told = [line for line in error.splitlines() if "error: " in line]
+    assert told[0].startswith("process 1: error: a checkpoint could not be written to")
+    assert told[1].startswith("error: process 1 of 2 failed (exit code 7): a checkpoint could not")
+    assert len(told) == 2 and last_step(tmp_path) < 60
+
+
 @pytest.mark.parametrize("other", [0, 1])
 def test_another_config_is_refused_by_both_before_anything_is_written(start, tmp_path, other):
     port = free_port()
