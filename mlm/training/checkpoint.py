@@ -142,7 +142,7 @@ def checkpoints_in(
       keep_best: how many with the smallest evaluation loss stay besides.
       read_only: nothing is made or removed; for reading beside a run that writes.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax narrates; errors are raised too
     policies = [checkpoint_managers.LatestN(keep_last)]
     if keep_best:
         policies.append(
