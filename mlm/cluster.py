@@ -7,6 +7,7 @@ import argparse
 import contextlib
 import importlib.util
 import os
+import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -158,8 +159,8 @@ def joined(place: Place | None, config: ConfigDict, **more: object) -> Iterator[
     if place is None:
         yield
         return
-    limits = config.processes
-    fields = flat(config)
+    signal.signal(signal.SIGINT, _interrupt)
+    limits, fields = config.processes, flat(config)
     facts = versions(fields) | fields | more
     if place.index == 0:
         import jax  # noqa: F401 (the port that they meet at is free until jax has it)
@@ -174,19 +175,23 @@ def joined(place: Place | None, config: ConfigDict, **more: object) -> Iterator[
         check_devices_of_each()
         yield
     except BaseException as error:
-        if not isinstance(error, (MlmError, KeyboardInterrupt)) or _is_of_jax(error.__cause__):
+        if isinstance(error, SystemExit):  # of a user's function: it would leave without a word
+            error = RuntimeError(f"sys.exit({error.code}) was called")
+        if not isinstance(error, MlmError) or _is_of_jax(error.__cause__):
             time.sleep(2)  # if another process is the cause, its message ends this one meanwhile
         lifeline.leaving = True
-        _joined.message = _message(error)
-        if isinstance(error, SystemExit):  # of a user's function: it would leave without a word
-            raise RuntimeError(f"sys.exit({error.code}) while others train") from error
-        raise
+        _joined.message = (str(error).splitlines() or [""])[0] or type(error).__name__
+        raise error
 
 
-def _message(error: BaseException) -> str:
-    if isinstance(error, KeyboardInterrupt):
-        return "interrupted"
-    return (str(error).splitlines() or [""])[0] or type(error).__name__
+def _interrupt(signum: int, frame: object) -> None:
+    """Ctrl-C outside the training loop; an exception may be lost, jax runs Python in callbacks."""
+    os.write(2, b"error: interrupted; the same command goes on\n")
+    if _joined is not None:
+        place = _joined.place
+        line = f"process {place.index} of {place.count} was interrupted; the same command goes on"
+        _joined.lifeline.fail(128 + signum, line)
+    os._exit(128 + signum)
 
 
 def _is_of_jax(error: BaseException | None) -> bool:

@@ -8,6 +8,8 @@ leaves a temporary folder, never listed.
 
 import contextlib
 import logging
+import sys
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -20,6 +22,8 @@ from mlm.bucket import absolute
 from mlm.errors import CheckpointError, OutputError
 from mlm.training.step import Params, TrainState
 from mlm.training.workdir import saved_steps
+
+OTHERS_SECONDS = 4  # that a process which fails waits for a save that all of several must end
 
 
 class Checkpoints:
@@ -139,7 +143,7 @@ def checkpoints_in(
       keep_best: how many with the smallest evaluation loss stay besides.
       read_only: nothing is made or removed; for reading beside a run that writes.
     """
-    logging.getLogger("absl").setLevel(logging.ERROR)  # Orbax narrates every save
+    logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax narrates; errors are raised too
     policies = [checkpoint_managers.LatestN(keep_last)]
     if keep_best:
         policies.append(
@@ -157,6 +161,7 @@ def checkpoints_in(
         cleanup_tmp_directories=not read_only,
         create=not read_only,
         read_only=read_only,
+        async_options=ocp.AsyncOptions(barrier_sync_fn=_wait_for_others),
     )
     manager = ocp.CheckpointManager(absolute(folder), options=options)
     checkpoints = Checkpoints(manager, folder)
@@ -165,10 +170,26 @@ def checkpoints_in(
         checkpoints.wait()
     except BaseException:
         # Whatever ended the run is what it reports, not a save that failed besides.
-        with contextlib.suppress(Exception):
-            manager.close()
+        closing = threading.Thread(target=_close, args=(manager,), daemon=True)
+        closing.start()
+        # Others may wait for this process and not for the save, which then never ends.
+        closing.join(OTHERS_SECONDS if jax.process_count() > 1 else None)
         raise
     manager.close()
+
+
+def _wait_for_others(*, key: str, timeout_ms: int) -> None:
+    """Of several processes, a save waits for all; one whose own part has failed waits for none.
+
+    Orbax calls this in a `finally` as well: all would stay there, and the error untold.
+    """
+    if sys.exc_info()[1] is None:
+        ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
+
+
+def _close(manager: ocp.CheckpointManager) -> None:
+    with contextlib.suppress(Exception):
+        manager.close()
 
 
 def _is_there(mask_table: Any) -> bool:

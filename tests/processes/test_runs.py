@@ -148,6 +148,17 @@ def test_an_exception_in_one_process_ends_all_and_is_told_first(start, tmp_path)
     assert told[-1].startswith("error: process 1 of 2 failed") and " is gone" not in error
 
 
+def test_a_full_disk_of_one_ends_both(start, tmp_path):
+    fields = {"train__loss": "broken_loss:loss_on_a_full_disk", "checkpoint__every_steps": 20}
+    process = start("train.py", f"--workdir={tmp_path}", processes=2, **fields)
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 7, error
+    told = [line for line in error.splitlines() if "error: " in line]
+    assert told[0].startswith("process 1: error: a checkpoint could not be written to")
+    assert told[1].startswith("error: process 1 of 2 failed (exit code 7): a checkpoint could not")
+    assert len(told) == 2 and last_step(tmp_path) < 60
+
+
 @pytest.mark.parametrize("other", [0, 1])
 def test_another_config_is_refused_by_both_before_anything_is_written(start, tmp_path, other):
     port = free_port()
@@ -163,6 +174,18 @@ def test_another_config_is_refused_by_both_before_anything_is_written(start, tmp
     assert told[0] == told[1] and len(told[0]) == 1
     assert "differs from process 0" in told[0][0] and "model.custom" in told[0][0]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_ctrl_c_to_one_before_the_first_step_ends_both(start, tmp_path):
+    flags = f"--coordinator=127.0.0.1:{free_port()}", "--num_processes=2", f"--workdir={tmp_path}"
+    both = [start("train.py", *flags, f"--process_id={i}") for i in (0, 1)]
+    while not (tmp_path / ".lock").exists():  # they have met
+        time.sleep(0.01)
+    both[1].send_signal(signal.SIGINT)
+    told = [process.communicate(timeout=30)[1] for process in both]
+    assert [process.returncode for process in both] == [130, 130]
+    assert told[0] == "error: process 1 of 2 was interrupted; the same command goes on\n"
+    assert told[1] == "error: interrupted; the same command goes on\n"
 
 
 def test_a_process_by_itself_does_not_wait_longer_than_it_may(start, tmp_path):
