@@ -67,7 +67,7 @@ def ours(work: Work) -> Callable[[], Pass]:
             config.data.cache_dir = folder  # an empty one: all of it is prepared again
             text = prepare_text(config, say=str)
             rows = training_rows(config, text, say=str)
-            batch_at = batch_function(config, rows, process_index=0, process_count=1)
+            batch_at = batch_function(config, rows)
             steps = len(rows) // work.rows
             for batch in prefetch(batch_at, start=0, stop=steps, put=run.put):
                 state, metrics = step(state, batch)
