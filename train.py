@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     table = args.print_shardings
     if args.workdir is None and not table:
         parser.error("the following arguments are required: --workdir")
-    profile = args.profile_steps and read_steps(args.profile_steps)
+    profile = None if args.profile_steps is None else read_steps(args.profile_steps)
     one_heap = use_one_heap()
     make_deterministic(config.deterministic)
     place = cluster.find_place(args, seconds=config.processes.init_timeout_seconds)

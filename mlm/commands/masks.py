@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlm.cli import Parser, config_overrides, parse_with_config
+from mlm.determinism import make_deterministic
 from mlm.errors import ConfigError
 from mlm.stored_config import stored_config
 from mlm.training.workdir import found_workdir
@@ -55,6 +56,7 @@ def replay(argv: Sequence[str]) -> None:
     args, rest = parser.parse_known_args(argv)
     workdir = found_workdir(args.workdir)
     config = stored_config(workdir, config_overrides(rest))
+    make_deterministic(config.deterministic)
 
     from mlm.replay import replay as replay_step
     from mlm.replay import replay_lines, save_replay, summary
@@ -85,6 +87,7 @@ def doctor(argv: Sequence[str]) -> int:
         config = stored_config(workdir, config_overrides(rest))
     else:
         args, config = parse_with_config(parser, argv)
+    make_deterministic(config.deterministic)
 
     from mlm.checkup import examine_config, examine_run
     from mlm.console import make_console

@@ -155,8 +155,16 @@ def put_batch(
     Args:
       batch: rows `batch_places(mesh, size)`.
       size: of the global batch; of one process it is that of `batch`.
+
+    Raises:
+      ConfigError: the mesh cannot share that many rows.
     """
-    sharding = by_row(mesh)
+    sharding, parts = by_row(mesh), row_parts(mesh)
+    if odd := [n for n in (size or len(rows) for rows in batch.values()) if n % parts]:
+        raise ConfigError(
+            f"a batch of {odd[0]} rows cannot be shared by the {parts} parts that the mesh splits "
+            f"rows into; make train.batch_size a multiple of {parts}, or the mesh smaller"
+        )
     return {
         name: jax.make_array_from_process_local_data(
             sharding, rows, (size or len(rows), *rows.shape[1:])

@@ -3,6 +3,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mlm.errors import ConfigError
 from mlm.training.sharding import (
     MeshShape,
     batch_places,
@@ -53,5 +54,6 @@ def test_each_process_holds_the_rows_of_its_devices_in_any_order(shape):
 def test_rows_that_the_devices_cannot_share_are_not_put_down():
     mesh = make_mesh()
     assert batch_places(mesh, 12).tolist() == list(range(12))
-    with pytest.raises(ValueError, match="evenly divide"):
-        put_batch(mesh, {"rows": np.arange(12)}, size=12)
+    for size in (12, None):
+        with pytest.raises(ConfigError, match="12 rows cannot be shared by the 8 parts.* multiple"):
+            put_batch(mesh, {"rows": np.arange(12)}, size=size)
