@@ -76,7 +76,7 @@ def run(
       one_heap: what `use_one_heap` gave.
     """
     first = cluster.is_first()  # of several processes: the one that writes for all
-    with locked_workdir(workdir, first=first) as workdir:
+    with locked_workdir(workdir, first=first, lost=cluster.end) as workdir:
         cluster.share(workdir)
         config = _with_saved_sizes(config, workdir)
         check_config(workdir, flat(config))

@@ -5,21 +5,19 @@ On a machine by itself nothing of this happens, and jax is not even imported.
 
 import argparse
 import contextlib
-import hashlib
 import importlib.util
 import os
-import platform
 import time
 from collections.abc import Iterator
-from importlib.metadata import version
 from pathlib import Path
+from typing import NoReturn
 
 from ml_collections import ConfigDict
 
 from mlm.config import flat
 from mlm.errors import ConfigError, MlmError, PeerError
 from mlm.lifeline import Lifeline, Place
-from mlm.meeting import meet
+from mlm.meeting import meet, versions
 
 # What a cluster that jax knows puts into the environment. A TPU says nothing there, but needs
 # libtpu. In Kubernetes jax needs an indexed job: a pod by itself is a plain machine.
@@ -30,7 +28,6 @@ HINTS = (
     "TPU_WORKER_HOSTNAMES",
     "TPU_PROCESS_ADDRESSES",
 )
-PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")  # what computes
 LATER = 10  # seconds until jax aborts for what the lifeline says in a line
 STOPPED = (0, 130, 143)  # exit codes of a process whose work is saved
 
@@ -161,7 +158,7 @@ def joined(place: Place | None, config: ConfigDict, **more: object) -> Iterator[
         yield
         return
     limits = config.processes
-    facts = _versions() | flat(config) | more
+    facts = versions() | flat(config) | more
     silence = limits.heartbeat_timeout_seconds
     lifeline = meet(place, facts, seconds=limits.init_timeout_seconds, silence=silence)
     _joined = _Joined(place, lifeline)
@@ -185,19 +182,6 @@ def _message(error: BaseException) -> str:
 
 def _is_of_jax(error: BaseException | None) -> bool:
     return error is not None and not isinstance(error, OSError)
-
-
-def _versions() -> dict[str, str]:
-    """The code and what it runs on: both must be the same everywhere."""
-    root = Path(__file__).parent
-    digest = hashlib.sha256()
-    for file in sorted(root.rglob("*.py")):
-        digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
-    return {
-        "code of mlm": digest.hexdigest()[:12],
-        "python": platform.python_version(),
-        **{name: version(name) for name in PACKAGES},
-    }
 
 
 def _initialize(place: Place, limits: ConfigDict) -> None:
@@ -226,6 +210,14 @@ def _initialize(place: Place, limits: ConfigDict) -> None:
             f"jax could not start at {place.coordinator} ({str(error).splitlines()[0]}); choose "
             "another port, or start the same command again"
         ) from error
+
+
+def end(error: MlmError) -> NoReturn:
+    """Ends this process, from whichever of its threads, with one line; the others end with it."""
+    os.write(2, f"error: {error}\n".encode())
+    if _joined is not None:
+        _joined.message = str(error)
+    os._exit(leave(error.exit_code))
 
 
 def leave(exit_code: int) -> int:

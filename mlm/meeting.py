@@ -4,17 +4,35 @@ jax 0.10 answers a process that is missing, or there twice, with a C++ abort aft
 is one line in every process, and so are configs, code or versions that are not the same.
 """
 
+import hashlib
 import json
 import os
+import platform
 import socket
 import time
 from collections.abc import Iterable, Mapping
+from importlib.metadata import version
+from pathlib import Path
 
 from mlm.errors import ConfigError, PeerError
 from mlm.lifeline import WAY_OUT, Lifeline, Peer, Place
 
+PACKAGES = ("jax", "jaxlib", "flax", "optax", "numpy")  # what computes
 HELLO_SECONDS = 5  # for the first line of who connects
 PORT_SECONDS = 10  # how long a port may be taken, by the run that was here before
+
+
+def versions() -> dict[str, str]:
+    """The code and what it runs on: both must be the same everywhere."""
+    root = Path(__file__).parent
+    digest = hashlib.sha256()
+    for file in sorted(root.rglob("*.py")):
+        digest.update(f"{file.relative_to(root)}\n".encode() + file.read_bytes())
+    return {
+        "code of mlm": digest.hexdigest()[:12],
+        "python": platform.python_version(),
+        **{name: version(name) for name in PACKAGES},
+    }
 
 
 def meet(place: Place, facts: Mapping[str, object], *, seconds: float, silence: float) -> Lifeline:
