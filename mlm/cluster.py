@@ -231,6 +231,7 @@ def leave(exit_code: int) -> int:
         import jax
 
         _joined.lifeline.done()
+        _joined.lifeline.wait()
         with contextlib.suppress(Exception):  # all that matters is on disk
             jax.distributed.shutdown()
     else:
