@@ -11,7 +11,6 @@ from mlm.errors import CheckpointError
 from mlm.rules import validate
 from mlm.training.workdir import check_config, read_json
 
-
 # What a command that takes such fields says of them.
 OVERRIDES = (
     "--config.data.FIELD=VALUE tells where the text of the run is now, --config.mesh.FIELD=N how "
