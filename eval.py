@@ -12,7 +12,7 @@ from mlm.cli import Parser, config_overrides, leave, run_command
 from mlm.console import make_console
 from mlm.determinism import make_deterministic
 from mlm.errors import CheckpointError, ConfigError
-from mlm.stored_config import stored_config
+from mlm.stored_config import OVERRIDES, stored_config
 from mlm.training.workdir import found_workdir, saved_steps, workdir_path, write_json
 
 
@@ -22,10 +22,7 @@ def main(argv: Sequence[str]) -> None:
     parser.add_argument("--step", type=int, help="a checkpoint; by default the newest")
     parser.add_argument("--fill", action="append", default=[], help="text with [MASK] to complete")
     parser.add_argument("--top_k", type=int, default=5, help="candidates per [MASK]")
-    parser.epilog = (
-        "--config.data.FIELD=VALUE tells where the text of the run is now, --config.mesh.FIELD=N "
-        "how the devices here share the work"
-    )
+    parser.epilog = OVERRIDES
     cluster.add_flags(parser)
     args, rest = parser.parse_known_args(argv)
     overrides = config_overrides(rest)

@@ -45,7 +45,7 @@ def main(argv: Sequence[str]) -> int:
     table = args.print_shardings
     if args.workdir is None and not table:
         parser.error("the following arguments are required: --workdir")
-    profile = args.profile_steps and read_steps(args.profile_steps)
+    profile = None if args.profile_steps is None else read_steps(args.profile_steps)
     one_heap = use_one_heap()
     make_deterministic(config.deterministic)
     place = cluster.find_place(args, seconds=config.processes.init_timeout_seconds)
@@ -76,7 +76,7 @@ def run(
       one_heap: what `use_one_heap` gave.
     """
     first = cluster.is_first()  # of several processes: the one that writes for all
-    with locked_workdir(workdir, first=first) as workdir:
+    with locked_workdir(workdir, first=first, lost=cluster.end) as workdir:
         cluster.share(workdir)
         config = _with_saved_sizes(config, workdir)
         check_config(workdir, flat(config))

@@ -132,7 +132,7 @@ def get_config() -> ConfigDict:
     config.processes = ConfigDict()  # limits of time where several train as one
     config.processes.init_timeout_seconds = 300  # for all to come; hosts start minutes apart
     config.processes.heartbeat_timeout_seconds = 100  # of a host that is silent, e.g. without power
-    config.processes.shutdown_timeout_seconds = 30  # at the end, for all to be done
+    config.processes.shutdown_timeout_seconds = 30  # at the end, once all are done
 
     config.log = ConfigDict()
     config.log.every_steps = 50  # a line in metrics.jsonl and on the screen

@@ -11,6 +11,7 @@ import signal
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from ml_collections import ConfigDict
 
@@ -226,6 +227,14 @@ def _initialize(place: Place, limits: ConfigDict) -> None:
         ) from error
 
 
+def end(error: MlmError) -> NoReturn:
+    """Ends this process, from whichever of its threads, with one line; the others end with it."""
+    os.write(2, f"error: {error}\n".encode())
+    if _joined is not None:
+        _joined.message = str(error)
+    os._exit(leave(error.exit_code))
+
+
 def leave(exit_code: int) -> int:
     """`exit_code`, after the other processes have been told of it.
 
@@ -237,6 +246,7 @@ def leave(exit_code: int) -> int:
         import jax
 
         _joined.lifeline.done()
+        _joined.lifeline.wait()
         with contextlib.suppress(Exception):  # all that matters is on disk
             jax.distributed.shutdown()
     else:

@@ -85,7 +85,7 @@ class Lifeline:
 
     def __init__(self, place: Place, peers: Mapping[int, Peer], *, silence: float):
         self._place, self._peers, self._silence = place, dict(peers), silence
-        self._over = set()  # who has said that it is done
+        self._over, self._changed = set(), threading.Condition()  # who has said that it is done
         self.leaving = False  # with an error of its own, which it tells before it ends
         for index, peer in self._peers.items():
             threading.Thread(target=self._listen, args=(index, peer), daemon=True).start()
@@ -94,6 +94,15 @@ class Lifeline:
     def done(self) -> None:
         """Tells that this process is about to end well."""
         self._tell({"done": True})
+
+    def wait(self) -> None:
+        """Returns when the others have said it too: process 0, or in it all.
+
+        jax would abort all of them if one took longer than its limit, to copy the last metrics to a
+        bucket for instance. Who fails or is silent meanwhile ends this process as ever.
+        """
+        with self._changed:
+            self._changed.wait_for(lambda: self._over >= self._peers.keys())
 
     def fail(self, exit_code: int, message: str) -> None:
         """Tells that this process ends with an error, so that the others end with it."""
@@ -120,7 +129,9 @@ class Lifeline:
         while message := peer.receive(self._silence):
             began = time.monotonic()
             if message.get("done"):
-                self._over.add(index)
+                with self._changed:
+                    self._over.add(index)
+                    self._changed.notify_all()
             elif "failed" in message:
                 self._end(message["failed"], message["exit_code"], message["message"])
         if index not in self._over:

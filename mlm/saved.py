@@ -5,6 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
+from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mlm import models
@@ -20,7 +22,7 @@ from mlm.start import Start
 from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.checkpoint import checkpoints_in
 from mlm.training.parameter_rules import parameter_shardings
-from mlm.training.sharding import make_mesh, replicated
+from mlm.training.sharding import replicated
 from mlm.training.step import TrainState
 from mlm.training.workdir import read_json, saved_steps, write_json
 
@@ -170,7 +172,8 @@ def restore_mask_table(table: Any, workdir: Path, step: int) -> Any:
 def _lying(tree: Any, shardings: Any = None) -> Any:
     """The shapes and dtypes of a tree that goes there; by default to each device as a whole."""
     if shardings is None:
-        whole = replicated(make_mesh())
+        # Of all devices, whatever the slices are that a mesh to train on would ask for.
+        whole = replicated(Mesh(np.asarray(jax.devices()), ("devices",)))
         shardings = jax.tree.map(lambda _: whole, tree)
     return jax.tree.map(
         lambda leaf, at: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=at), tree, shardings

@@ -11,6 +11,12 @@ from mlm.errors import CheckpointError
 from mlm.rules import validate
 from mlm.training.workdir import check_config, read_json
 
+# What a command that takes such fields says of them.
+OVERRIDES = (
+    "--config.data.FIELD=VALUE tells where the text of the run is now, --config.mesh.FIELD=N how "
+    "the devices here share the work"
+)
+
 
 def stored_config(workdir: Path, overrides: Mapping[str, object]) -> ConfigDict:
     """The config of the run in `workdir`, with fields that a run may change, such as its text's.

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from mlm import machine
+from mlm.commands import masks
 from mlm.config import apply_overrides, load_config
 from mlm.determinism import FLAGS, make_deterministic
 from mlm.errors import ConfigError
@@ -112,6 +113,22 @@ def test_flags_come_before_jax_or_not_at_all(monkeypatch):
     monkeypatch.setenv("XLA_FLAGS", "")
     with pytest.raises(RuntimeError, match="jax was imported before"):
         make_deterministic(True)
+
+
+@pytest.mark.parametrize(("command", "flags"), [("doctor", []), ("replay", ["--step=1"])])
+def test_what_builds_a_run_again_tells_xla_as_training_does(command, flags, saved_run, monkeypatch):
+    """On a GPU the run would be refused otherwise, as jax has started without the flags."""
+
+    class Told(Exception):
+        pass
+
+    def tell(wanted):
+        raise Told(wanted)
+
+    monkeypatch.setattr(masks, "make_deterministic", tell)
+    told = [f"--workdir={saved_run}", "--config.deterministic=True", *flags]
+    with pytest.raises(Told, match="True"):
+        getattr(masks, command)(told)
 
 
 def test_operations_count_mask_slots_and_copies():

@@ -109,6 +109,7 @@ def test_an_attention_that_this_machine_cannot_run(run, tmp_path):
 
 def test_steps_to_profile_that_the_run_does_not_have(run, tmp_path):
     refused(run(train_script, "--profile_steps=5"), 2, "--profile_steps is 5;", "=100-105")
+    refused(run(train_script, "--profile_steps="), 2, "--profile_steps is ; it needs two steps")
     refused(run(train_script, "--profile_steps=9-13"), 2, "is 9-13", "ends at step 12")
     assert not (tmp_path / "run/config.json").exists()
 

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from mlm.cli import Parser, config_overrides, parse_with_config
+from mlm.determinism import make_deterministic
 from mlm.errors import ConfigError
-from mlm.stored_config import stored_config
+from mlm.stored_config import OVERRIDES, stored_config
 from mlm.training.workdir import found_workdir
 
 
@@ -35,7 +36,7 @@ def replay(argv: Sequence[str]) -> None:
     parser = Parser(
         prog="python -m mlm replay",
         description=replay.__doc__,
-        epilog="--config.data.FIELD=VALUE tells where the text of the run is now",
+        epilog=OVERRIDES,
     )
     parser.add_argument("--workdir", required=True, help="folder of a run of train.py")
     parser.add_argument(
@@ -55,6 +56,7 @@ def replay(argv: Sequence[str]) -> None:
     args, rest = parser.parse_known_args(argv)
     workdir = found_workdir(args.workdir)
     config = stored_config(workdir, config_overrides(rest))
+    make_deterministic(config.deterministic)
 
     from mlm.replay import replay as replay_step
     from mlm.replay import replay_lines, save_replay, summary
@@ -79,12 +81,13 @@ def doctor(argv: Sequence[str]) -> int:
     if not {a.partition("=")[0] for a in argv} & {"--workdir", "--config", "--help", "-h"}:
         raise ConfigError("nothing to examine; give --workdir of a run, or --config of a new one")
     if given := any(a.partition("=")[0] == "--workdir" for a in argv):
-        parser.epilog = "--config.data.FIELD=VALUE tells where the text of the run is now"
+        parser.epilog = OVERRIDES
         args, rest = parser.parse_known_args(argv)
         workdir = found_workdir(args.workdir)
         config = stored_config(workdir, config_overrides(rest))
     else:
         args, config = parse_with_config(parser, argv)
+    make_deterministic(config.deterministic)
 
     from mlm.checkup import examine_config, examine_run
     from mlm.console import make_console

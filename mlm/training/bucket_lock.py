@@ -14,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NoReturn
 
 from mlm.bucket import NONE, Stamped, read_object, remove_object, write_object
 from mlm.errors import WorkdirLockedError
@@ -22,23 +23,30 @@ RENEW_SECONDS = 15.0
 STALE_SECONDS = 60.0  # longer than a few requests that fail, shorter than a machine needs to start
 
 
-@contextlib.contextmanager
-def bucket_lock(folder: Path, *, say: Callable = print) -> Iterator[None]:
-    """Owns `folder` during the block.
+def end(error: WorkdirLockedError) -> NoReturn:
+    """Ends this process, from whichever of its threads, with one line."""
+    os.write(2, f"error: {error}\n".encode())
+    os._exit(error.exit_code)
 
-    Should another run own it by then, as after minutes in which this process was stopped or without
-    network, the process ends with exit code 6.
+
+@contextlib.contextmanager
+def bucket_lock(
+    folder: Path, *, say: Callable = print, lost: Callable[[WorkdirLockedError], None] = end
+) -> Iterator[None]:
+    """Owns `folder` during the block.
 
     Args:
       folder: in a bucket; its `.lock` is the object.
       say: called with a line if it must be found out whether the last owner is still there.
+      lost: called in a thread should another run own it by then, as after minutes in which this
+        process was stopped or without network; it ends the process.
 
     Raises:
       WorkdirLockedError: another process holds it.
     """
     file = folder / ".lock"
     owner = f"process {os.getpid()} on {socket.gethostname()}\n{secrets.token_hex(8)}\n".encode()
-    lock = _Lock(file, owner, _acquire(file, owner, say))
+    lock = _Lock(file, owner, _acquire(file, owner, say), lost)
     thread = threading.Thread(target=lock.renew_always, daemon=True)
     thread.start()
     try:
@@ -53,8 +61,8 @@ def bucket_lock(folder: Path, *, say: Callable = print) -> Iterator[None]:
 class _Lock:
     """The object while this process owns it."""
 
-    def __init__(self, file: Path, owner: bytes, generation: str):
-        self.file, self.owner, self.generation = file, owner, generation
+    def __init__(self, file: Path, owner: bytes, generation: str, lost: Callable):
+        self.file, self.owner, self.generation, self.lost = file, owner, generation, lost
         self.left = threading.Event()
 
     def renew_always(self) -> None:
@@ -71,9 +79,11 @@ class _Lock:
                 self.generation = found.generation
                 return
             by = _name(found) if found else "someone who removed its .lock"
-            line = f"error: {self.file.parent} was taken over by {by} while this run was away\n"
-            os.write(2, line.encode())
-            os._exit(WorkdirLockedError.exit_code)
+            self.lost(
+                WorkdirLockedError(
+                    f"{self.file.parent} was taken over by {by} while this run was away"
+                )
+            )
 
 
 def _acquire(file: Path, owner: bytes, say: Callable) -> str:

@@ -36,14 +36,22 @@ class BucketMetricWriter:
         self._writer = MetricWriter(here, resume_step=resume_step, tensorboard=tensorboard)
 
     def write(self, step: int, values: Mapping[str, float]) -> None:
-        """Adds one line; a reader sees it with the next copy."""
+        """Adds one line; a reader sees it with the next copy that succeeds."""
         self._writer.write(step, values)
         if time.monotonic() >= self._due:
-            self.flush()
+            with contextlib.suppress(OutputError):  # no reason to lose what is learnt meanwhile
+                self.flush()
 
     def flush(self) -> None:
         """Copies what has grown since the last copy; raises OutputError if it cannot."""
         began = time.monotonic()
+        try:
+            self._copy()
+        finally:
+            now = time.monotonic()
+            self._due = now + max(COPY_SECONDS, (now - began) / COPY_SHARE)
+
+    def _copy(self) -> None:
         here = Path(self._folder.name)
         for file in sorted(path for path in here.rglob("*") if path.is_file()):
             content = file.read_bytes()
@@ -54,8 +62,6 @@ class BucketMetricWriter:
                     target.write_bytes(content)
                 self._lost = False
                 self._copied[file] = len(content)
-        now = time.monotonic()
-        self._due = now + max(COPY_SECONDS, (now - began) / COPY_SHARE)
 
     def close(self) -> None:
         self._writer.close()

@@ -13,6 +13,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from mlm.errors import ConfigError
+from mlm.training.workdir import read_json, saved_steps
 
 VISIBLE_SECONDS = 10  # until a file that one host has written is seen by others
 
@@ -54,10 +55,13 @@ def check_devices_of_each() -> None:
 
 
 def check_same_folder(workdir: Path) -> None:
-    """Waits until the first process has locked `workdir`; all must see the same folder.
+    """Waits until the first process has locked `workdir`; all must see the same there.
+
+    What is there decides where a run starts. Processes that read it from another state of a shared
+    disk would each wait for others in another place, for ever.
 
     Raises:
-      ConfigError: this process does not.
+      ConfigError: this process does not see the same.
     """
     multihost_utils.sync_global_devices("workdir is locked")
     wanted = int(multihost_utils.broadcast_one_to_all(np.uint32(_mark(workdir))))
@@ -66,7 +70,8 @@ def check_same_folder(workdir: Path) -> None:
         if time.monotonic() > deadline:
             raise ConfigError(
                 f"--workdir {workdir} of process {jax.process_index()} is not the folder of "
-                "process 0; name one that all machines share"
+                "process 0, or shows other files; name one that all machines share, or wait until "
+                "its disk does"
             )
         time.sleep(0.2)
 
@@ -84,8 +89,10 @@ def check_same(name: str, value: str) -> None:
 
 
 def _mark(workdir: Path) -> int:
-    """A number for whoever has locked `workdir`; 0 if no one has."""
+    """A number for who has locked `workdir` and the run that is there; 0 if no one has."""
     try:
-        return zlib.crc32((workdir / ".lock").read_bytes())
+        lock = (workdir / ".lock").read_bytes()
     except OSError:
         return 0
+    seen = [read_json(workdir / name) for name in ("config.json", "status.json", "eval.json")]
+    return zlib.crc32(lock + repr([saved_steps(workdir / "checkpoints"), *seen]).encode())

@@ -6,6 +6,7 @@ timeline as `HOST.trace.json.gz`. Imports jax only when steps are profiled.
 
 import contextlib
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -110,7 +111,7 @@ def _stop(steps: Steps, metrics: "StepMetrics", traces: Path, folder: Path, say:
         jax.block_until_ready(metrics)
         jax.profiler.stop_trace()
         if traces is not folder:
-            _copy(traces, folder)
+            _move(traces, folder)
     except (RuntimeError, OutputError) as error:
         say(f"the profile of steps {steps} could not be written to {folder}: {error}")
         return
@@ -120,7 +121,8 @@ def _stop(steps: Steps, metrics: "StepMetrics", traces: Path, folder: Path, say:
     )
 
 
-def _copy(traces: Path, folder: Path) -> None:
+def _move(traces: Path, folder: Path) -> None:
     for file in (path for path in traces.rglob("*") if path.is_file()):
         with told_as(OutputError, str(folder)):
             (folder / str(file.relative_to(traces))).write_bytes(file.read_bytes())
+    shutil.rmtree(traces)

@@ -79,17 +79,34 @@ def make_mesh(
     found = {getattr(d, "slice_index", 0) for d in devices or jax.devices()}
     if len(found) == 1:  # of devices without slices, such as virtual ones, the first ones are one
         return jax.make_mesh(tuple(sizes.values()), AXES, axis_types=types, devices=devices)
-    if len(found) != sizes["slices"]:
+    return Mesh(arranged(devices or jax.devices(), sizes), AXES, axis_types=types)
+
+
+def arranged(devices: Sequence[jax.Device], sizes: Mapping[str, int]) -> np.ndarray:
+    """Devices of several slices as a grid with the axes `AXES`.
+
+    Of GPUs jax calls those that NVLink connects a slice, so that each node is one. All links of
+    nodes carry any collective, so other axes may cross them: the last axes lie in a node as far as
+    it goes. TPU slices have nothing but sums of gradients between them.
+
+    Raises:
+      ConfigError: `sizes` has another number of slices than the TPUs.
+    """
+    found = {device.slice_index for device in devices}
+    if len(found) == sizes["slices"]:
+        inside = (1, *(sizes[name] for name in AXES[1:]))
+        # As `jax.make_mesh` does: an fsdp of 8 may be half of a torus' 16.
+        return mesh_utils.create_hybrid_device_mesh(
+            inside, (sizes["slices"], 1, 1, 1), devices, allow_split_physical_axes=True
+        )
+    if devices[0].platform == "tpu":
         raise ConfigError(
             f"mesh.slices is {sizes['slices']}, and the devices lie in {len(found)} slices; make "
             f"it {len(found)}"
         )
-    inside = (1, *(sizes[name] for name in AXES[1:]))
-    # As `jax.make_mesh` does: an fsdp of 8 may be half of a torus' 16.
-    grid = mesh_utils.create_hybrid_device_mesh(
-        inside, (sizes["slices"], 1, 1, 1), devices, allow_split_physical_axes=True
-    )
-    return Mesh(grid, AXES, axis_types=types)
+    grid = np.empty(len(devices), object)
+    grid[:] = sorted(devices, key=lambda device: (device.slice_index, device.id))
+    return grid.reshape(tuple(sizes.values()))
 
 
 def replicated(mesh: Mesh) -> NamedSharding:
@@ -158,8 +175,16 @@ def put_batch(
     Args:
       batch: rows `batch_places(mesh, size)`.
       size: of the global batch; of one process it is that of `batch`.
+
+    Raises:
+      ConfigError: the mesh cannot share that many rows.
     """
-    sharding = by_row(mesh)
+    sharding, parts = by_row(mesh), row_parts(mesh)
+    if odd := [n for n in (size or len(rows) for rows in batch.values()) if n % parts]:
+        raise ConfigError(
+            f"a batch of {odd[0]} rows cannot be shared by the {parts} parts that the mesh splits "
+            f"rows into; make train.batch_size a multiple of {parts}, or the mesh smaller"
+        )
     return {
         name: jax.make_array_from_process_local_data(
             sharding, rows, (size or len(rows), *rows.shape[1:])

@@ -7,10 +7,11 @@ what differs there is here, in `mlm.training.bucket_lock` and in the writer of m
 
 import contextlib
 import fcntl
+import functools
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from mlm.added_fields import with_added
@@ -24,7 +25,7 @@ from mlm.bucket import (
     told_as,
 )
 from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
-from mlm.training.bucket_lock import bucket_lock
+from mlm.training.bucket_lock import bucket_lock, end
 from mlm.whole_file import write_whole
 
 # Fields that change nothing in the numbers of a run, so a resumed run may change them; of another
@@ -63,12 +64,17 @@ def found_workdir(place: str | Path, *, named: str = "--workdir") -> Path:
 
 
 @contextlib.contextmanager
-def locked_workdir(path: str | Path, *, first: bool = True) -> Iterator[Path]:
+def locked_workdir(
+    path: str | Path, *, first: bool = True, lost: Callable[[WorkdirLockedError], None] = end
+) -> Iterator[Path]:
     """The folder `path`, created if need be and locked against a second run.
 
     The kernel frees the lock with its owner, so a killed run leaves none behind; in a bucket it is
-    free `bucket_lock.STALE_SECONDS` later. Of several processes that train as one the first locks
-    it for all.
+    free `bucket_lock.STALE_SECONDS` later.
+
+    Args:
+      first: of several processes that train as one the first locks it for all.
+      lost: ends the process if another run took over a bucket's folder, see `bucket_lock`.
 
     Raises:
       ConfigError: `path` is empty, or a URL that cannot be used.
@@ -76,7 +82,7 @@ def locked_workdir(path: str | Path, *, first: bool = True) -> Iterator[Path]:
       WorkdirLockedError: another process holds it.
     """
     path = absolute(workdir_path(path))
-    lock = bucket_lock if is_in_bucket(path) else _flocked
+    lock = functools.partial(bucket_lock, lost=lost) if is_in_bucket(path) else _flocked
     with (
         told_as(OutputError, f"--workdir {path}"),
         lock(path) if first else contextlib.nullcontext(),

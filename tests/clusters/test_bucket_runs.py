@@ -3,9 +3,12 @@
 import json
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from emulated import ended, kill, losses, wait_for
+
+HERE = Path(__file__).parent
 
 
 @pytest.fixture(scope="module")
@@ -101,3 +104,18 @@ def test_two_processes_train_one_run_in_a_bucket(start_in, run, store, fields, l
     assert together == pytest.approx(alone, abs=1e-5)
     code, out, _ = run("train.py", *fields, workdir)
     assert code == 0 and "is complete" in out
+
+
+def test_all_processes_end_when_another_run_has_taken_over(start_in, store, fields):
+    script = (HERE / "quick.py", "train.py", *fields, "--config.train.total_steps=1000000")
+    launch = ("-m", "mlm", "launch", "--processes=2", "--", *script, "--workdir=gs://runs/lost")
+    process = start_in(store.environment, sys.executable, *launch)
+    wait_for(lambda: "config.json" in store.names("lost"))
+    store.write("lost/.lock", b"process 7 on mars\nabc\n")
+    code, _, err = ended(process)
+    taken = "gs://runs/lost was taken over by process 7 on mars while this run was away"
+    assert code == 6
+    assert err.splitlines() == [
+        f"error: {taken}",
+        f"process 1: error: process 0 of 2 failed (exit code 6): {taken}",
+    ]

@@ -53,6 +53,19 @@ def test_processes_that_belong_together_meet_and_leave():
         lifeline.done()
 
 
+def test_who_is_done_waits_for_the_others_as_long_as_it_takes():
+    (first, second), _ = meet_all((2, 0, FACTS), (2, 1, FACTS))
+    thread = threading.Thread(target=first.wait, daemon=True)
+    first.done()
+    thread.start()
+    thread.join(0.3)
+    assert thread.is_alive()
+    second.done()
+    thread.join(5)
+    assert not thread.is_alive()
+    second.wait()
+
+
 def test_the_port_is_free_for_jax_when_they_have_met():
     port = free_port()
     lifelines, _ = meet_all((2, 0, FACTS), (2, 1, FACTS), port=port)

@@ -1,10 +1,14 @@
+from types import SimpleNamespace
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from mlm.errors import ConfigError
 from mlm.training.sharding import (
     MeshShape,
+    arranged,
     batch_places,
     copy_to,
     make_mesh,
@@ -50,8 +54,33 @@ def test_each_process_holds_the_rows_of_its_devices_in_any_order(shape):
     assert batch_places(mesh, 16).tolist() == rows.tolist()
 
 
+def slices_of(platform, count, each):
+    """Devices as jax has them, in no order of their slices."""
+    kind = {"platform": platform, "device_kind": ""}
+    return [
+        SimpleNamespace(id=i, process_index=i, slice_index=i % count, **kind)
+        for i in range(count * each)
+    ]
+
+
+def test_nodes_of_gpus_are_slices_to_jax_and_make_up_any_mesh():
+    devices = slices_of("gpu", 2, 4)
+    for shape in (MeshShape(), MeshShape(data=1, fsdp=8), MeshShape(slices=2), MeshShape(tensor=4)):
+        sizes = shape.over(8)
+        grid = arranged(devices, sizes)
+        assert grid.shape == tuple(sizes.values())
+        assert [device.slice_index for device in grid.flat] == [0] * 4 + [1] * 4
+        assert len({device.id for device in grid.flat}) == 8
+
+
+def test_slices_of_tpus_are_those_of_the_mesh():
+    with pytest.raises(ConfigError, match="mesh.slices is 1, .* lie in 2 slices; make it 2"):
+        arranged(slices_of("tpu", 2, 4), MeshShape().over(8))
+
+
 def test_rows_that_the_devices_cannot_share_are_not_put_down():
     mesh = make_mesh()
     assert batch_places(mesh, 12).tolist() == list(range(12))
-    with pytest.raises(ValueError, match="evenly divide"):
-        put_batch(mesh, {"rows": np.arange(12)}, size=12)
+    for size in (12, None):
+        with pytest.raises(ConfigError, match="12 rows cannot be shared by the 8 parts.* multiple"):
+            put_batch(mesh, {"rows": np.arange(12)}, size=size)
