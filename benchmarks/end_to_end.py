@@ -57,7 +57,7 @@ def arguments() -> argparse.Namespace:
     if not Path(args.text).is_file():
         parser.error(f"--text is {args.text}: no such file")
     unknown = {*args.contenders.split(",")} - {*CONTENDERS}
-    if unknown or not args.contenders.startswith("ours"):
+    if unknown or args.contenders.split(",")[0] != "ours":
         parser.error(
             f"--contenders is {args.contenders}; 'ours', then some of {', '.join(CONTENDERS)}"
         )

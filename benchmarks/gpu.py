@@ -199,7 +199,8 @@ def timed(run: Callable[[int], None], steps: int) -> float:
 def report(name: str, work: Work, seconds: float, memory: int) -> None:
     print(
         f"{name}: {work.rows} x {work.length}, {1e3 * seconds:.1f} ms a step, "
-        f"{work.rows * work.length / seconds:,.0f} tokens/s, peak memory {memory / 2**30:.2f} GiB"
+        f"{work.rows * work.length / seconds:,.0f} tokens/s, peak memory so far "
+        f"{memory / 2**30:.2f} GiB"
     )
 
 

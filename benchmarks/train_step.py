@@ -48,7 +48,7 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--torch_python", default=sys.executable)
     args = parser.parse_args()
     unknown = sorted({*args.contenders.split(",")} - {*CONTENDERS})
-    if unknown or not args.contenders.startswith("ours"):
+    if unknown or args.contenders.split(",")[0] != "ours":
         parser.error(
             f"--contenders is {args.contenders}; 'ours', then some of {', '.join(CONTENDERS)}"
         )

@@ -49,7 +49,7 @@ ADDED = {
     "mesh.fsdp": 1,
     "mesh.slices": 1,
     "mesh.tensor": 1,
-    "model.attention": "auto",
+    "model.attention": "einsum",
     "model.custom": "",
     "model.epsilon": 1e-12,
     "model.init_from": "",

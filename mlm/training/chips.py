@@ -47,6 +47,7 @@ CHIPS = (
     Chip("GH200", 989e12),
     Chip("H200", 989e12, 141e9, 4800e9),
     Chip("H100 PCIe", 756e12),
+    Chip("H100 NVL", 835e12),
     Chip("H100", 989e12, 80e9, 3350e9),
     Chip("A100", 312e12, 80e9, 2039e9),  # the board of 80 GB; there is one of 40
     Chip("A30", 165e12),
