@@ -111,7 +111,13 @@ def test_a_misspelt_field_in_a_config_file_is_found(config):
         ({"eval.length": 1024}, "eval.length 1024 is above the position table"),
         ({"data.rows": "pack"}, "data.rows is 'pack'; choose one of packed, blocks, document"),
         ({"train.batch_size": 0}, "train.batch_size is 0; it must be above 0"),
+        (
+            {"processes.init_timeout_seconds": 10**12},
+            "init_timeout_seconds is 1000000000000; it must be above 0 and at most 1000000",
+        ),
+        ({"processes.shutdown_timeout_seconds": 0}, "shutdown_timeout_seconds is 0; it must be"),
         ({"train.batch_size": 10, "train.accumulation": 4}, "10 is not divisible by .*4"),
+        ({"data.cache_dir": "gs://b/c"}, "data.cache_dir is 'gs://b/c'; give a folder of this"),
         ({"train.loss": "focal"}, "train.loss is 'focal'; write module:function"),
         ({"model.custom": "mine"}, "model.custom is 'mine'; write module:function"),
         ({"seed": -1}, "seed is -1; it must be from 0 to"),

@@ -80,10 +80,11 @@ def test_a_cluster_that_does_not_say_enough(find):
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (("--num_processes=2",), "--coordinator and --process_id is missing"),
+        (("--num_processes=2",), "--coordinator and --process_id are missing"),
         (("--coordinator=a:1", "--process_id=0"), "--num_processes is missing"),
         (("--coordinator=a", "--num_processes=2", "--process_id=0"), "--coordinator is 'a'"),
         (("--coordinator=a:0", "--num_processes=2", "--process_id=0"), "--coordinator is 'a:0'"),
+        (("--coordinator=a:²", "--num_processes=2", "--process_id=0"), "--coordinator is 'a:²'"),
         (("--coordinator=a:1", "--num_processes=2", "--process_id=2"), "--process_id is 2"),
         (("--coordinator=a:1", "--num_processes=2", "--process_id=-1"), "--process_id is -1"),
         (("--coordinator=a:1", "--num_processes=0", "--process_id=0"), "--process_id is 0"),
