@@ -103,6 +103,7 @@ def test_flags_that_cannot_be(find, flags, message):
         (["--processes=0", "--", "train.py"], "--processes is 0"),
         (["--processes=2"], "nothing to launch"),
         (["--processes=2", "train.py"], "unrecognized arguments"),
+        (["--processes=2", "--", "no.py", "--process_id=1"], "--process_id=1 is what launch gives"),
     ],
 )
 def test_launch_of_nothing(arguments, message):
