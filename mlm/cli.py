@@ -85,7 +85,7 @@ def _report(message: str, exit_code: int, verbose: bool) -> int:
     if verbose:
         traceback.print_exc()
     for line in message.splitlines():
-        print(f"error: {line}", file=sys.stderr)
+        sys.stderr.write(f"error: {line}\n")  # at once: other processes may write there too
     return exit_code
 
 

@@ -74,8 +74,8 @@ def find_place(args: argparse.Namespace, *, seconds: float) -> Place | None:
         return None
     missing = [f"--{name}" for name, value in flags.items() if value is None]
     if missing:
-        verb = "are" if len(missing) > 1 else "is"
-        raise ConfigError(f"{' and '.join(missing)} {verb} missing; give all of {_flags(flags)}")
+        are = "is" if len(missing) == 1 else "are"
+        raise ConfigError(f"{' and '.join(missing)} {are} missing; give all of {_flags(flags)}")
     return _checked(Place(flags["coordinator"], flags["num_processes"], flags["process_id"]))
 
 
@@ -85,7 +85,7 @@ def _flags(names) -> str:
 
 def _checked(place: Place) -> Place:
     host, _, port = place.coordinator.rpartition(":")
-    if not host or not port.isdigit() or not 0 < int(port) < 65536:
+    if not host or not port.isdecimal() or not 0 < int(port) < 65536:
         raise ConfigError(
             f"--coordinator is {place.coordinator!r}; give HOST:PORT, such as 10.0.0.1:8476"
         )

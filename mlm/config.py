@@ -200,6 +200,8 @@ def _typed(name: str, value: object, wanted: type, optional: bool) -> object:
         return value
     if wanted is str and not isinstance(value, (list, tuple)):
         return str(value)
+    if wanted is ConfigDict:
+        raise ConfigError(f"{name} has fields of its own; set one of them, as {name}.FIELD=VALUE")
     raise ConfigError(
         f"{name} is {value!r}, of type {type(value).__name__}; it needs {wanted.__name__}"
     )

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from ml_collections import ConfigDict
 
+from mlm.bucket import is_url
 from mlm.config import OPTIONAL, SUFFIXES, flat, is_number, suffixes, unknown_field
 from mlm.errors import ConfigError
 from mlm.masking_rules import MASKING_CHECKS
@@ -16,9 +17,13 @@ POSITIVE = (
     "data.curriculum_visits model.layers model.width model.heads model.hidden model.max_length "
     "model.epsilon model.head_epsilon optimizer.learning_rate train.batch_size "
     "train.accumulation checkpoint.keep_last eval.length eval.batch_size eval.max_examples "
-    "masking.span_longest masking.stages processes.init_timeout_seconds "
-    "processes.heartbeat_timeout_seconds processes.shutdown_timeout_seconds"
+    "masking.span_longest masking.stages"
 ).split()
+SECONDS = (
+    "processes.init_timeout_seconds processes.heartbeat_timeout_seconds "
+    "processes.shutdown_timeout_seconds"
+).split()
+LONGEST = 1_000_000  # seconds: sockets and jax take no limit of any size
 NOT_NEGATIVE = (
     "data.overlap optimizer.clip_norm checkpoint.keep_best masking.pmi_count masking.patterns"
 ).split()
@@ -56,7 +61,7 @@ CHOICES = {
     "train.remat": ("none", "layers", "dots"),
 }
 
-REQUIRED = {*POSITIVE, *NOT_NEGATIVE, *SEEDS, *SHARES, *BELOW_ONE, *TEXTS, *CHOICES}
+REQUIRED = {*POSITIVE, *SECONDS, *NOT_NEGATIVE, *SEEDS, *SHARES, *BELOW_ONE, *TEXTS, *CHOICES}
 REQUIRED |= {"data.heldout_fraction", "data.lowercase", "masking.select_unknown", "log.tensorboard"}
 REQUIRED |= {"deterministic", "masking.mask_selection_length", "eval.fill", "data.drop_duplicates"}
 REQUIRED |= {"data.shares", "data.new_tokens", "train.freeze", "masking.ngram", "eval.masks"}
@@ -103,6 +108,7 @@ def _numbers(config: ConfigDict) -> Iterable[str]:
         if is_number(value) and not math.isfinite(value):
             yield f"{name} is {value}; give a finite number"
     rules = [(POSITIVE, lambda v: v > 0, "above 0"), (NOT_NEGATIVE, lambda v: v >= 0, "0 or more")]
+    rules += [(SECONDS, lambda v: 0 < v <= LONGEST, f"above 0 and at most {LONGEST}")]
     rules += [(SHARES, lambda v: 0 <= v <= 1, "between 0 and 1")]
     rules += [(BELOW_ONE, lambda v: 0 <= v < 1, "from 0 to below 1")]
     # jax.random.key keeps the lower 32 bits, so larger seeds would share them.
@@ -177,6 +183,8 @@ def _relations(config: ConfigDict) -> Iterable[str]:
             yield f"{name} is {value!r}; write module:function, such as mine:make"
     if c.data.vocabulary_size < 16:
         yield f"data.vocabulary_size is {c.data.vocabulary_size}; it must be 16 or more"
+    if is_url(c.data.cache_dir):
+        yield f"data.cache_dir is {c.data.cache_dir!r}; give a folder of this machine"
     for text in c.eval.fill:
         if "[MASK]" not in str(text):
             yield f"eval.fill has {text!r}, without [MASK]; write [MASK] where a token is missing"
@@ -201,7 +209,7 @@ def _computing(config: ConfigDict) -> Iterable[str]:
             "True; choose 'auto' or 'einsum'"
         )
     peak = config.log.peak_flops
-    if peak is not None and not peak > 0:
+    if peak is not None and peak <= 0:
         yield f"log.peak_flops is {peak}; give operations per second, such as 989e12"
 
 

@@ -81,6 +81,7 @@ def test_train_refuses(configured, tmp_path, refused):
     refused(
         2, "data.tokenizer is x, so none", "train", *configured, out, "--config.data.tokenizer=x"
     )
+    refused(2, "copy that to the URL", "train", *configured, "--out=gs://bucket/my.json")
     refused(2, "a tokenizer is a .json file", "train", *configured, f"--out={tmp_path / 'my'}")
     refused(3, "none.txt", "train", *configured, out, "--config.data.corpus=none.txt")
     (tmp_path / "my.json").write_text("")
@@ -210,6 +211,8 @@ def test_convert_refuses(tmp_path, refused, full_disk):
     out = tmp_path / "out"
     convert(2, "required: source, folder, --to")
     convert(2, "invalid choice: 'onnx' (choose from", CHECKPOINT, out, "--to=onnx")
+    convert(2, "copy that to the URL", CHECKPOINT, "gs://bucket/models", "--to=mlm")
+    assert not Path("gs:").exists()
     convert(4, "did you mean distil_bert_base_en?", "distil_bert_base_e", out, "--to=mlm")
     convert(4, "allow_epsilon_change", CHECKPOINT, out, "--to=keras")
     bad = Path(shutil.copytree(CHECKPOINT, tmp_path / "bad"))

@@ -1,5 +1,6 @@
 """Which attention a config gets on which chip, what is refused, and what a GPU does not repeat."""
 
+import math
 import subprocess
 import sys
 
@@ -71,6 +72,7 @@ def test_a_backend_that_the_machine_cannot_run_is_refused(name, words):
         ({"model__dtype": "float32"}, "takes bfloat16 and model.dtype is 'float32'"),
         ({"deterministic": True}, "no fixed order and deterministic is True"),
         ({"log__peak_flops": -1.0}, "log.peak_flops is -1.0"),
+        ({"log__peak_flops": math.nan}, "log.peak_flops is nan; give a finite number"),
     ],
 )
 def test_what_no_machine_can_run_is_refused_before_jax(fields, words):

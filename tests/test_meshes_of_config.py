@@ -150,6 +150,12 @@ def test_sizes_that_do_not_make_up_the_devices(shape, words):
     assert words in str(error.value) and len(error.value.problems) == 1
 
 
+def test_one_device_after_many_is_told_the_sizes_that_fit():
+    with pytest.raises(ConfigError, match="is 8, and there is 1 device; .*=-1 does where the oth"):
+        MeshShape(data=2, fsdp=4).over(1)
+    assert MeshShape(data=-1).over(1)["data"] == 1
+
+
 def test_the_devices_of_tensor_are_of_one_process(make_config, monkeypatch):
     config = make_config(**{"mesh.tensor": 8, "model.heads": 8})
     check_devices(config)

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlm.bucket import is_url
 from mlm.cli import Parser
 from mlm.errors import ConfigError
 
@@ -51,6 +52,10 @@ def convert(argv: Sequence[str]) -> None:
         help="accept the epsilon that is fixed in the format; logits change a little",
     )
     args = parser.parse_args(argv)
+    if is_url(args.folder):
+        raise ConfigError(
+            f"folder is {args.folder}; convert into a folder, and copy that to the URL"
+        )
 
     import jax
 

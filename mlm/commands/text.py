@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mlm.bucket import is_url
 from mlm.cli import Parser, parse_with_config
 from mlm.errors import ConfigError
 
@@ -15,7 +16,7 @@ def prepare(argv: Sequence[str]) -> None:
     parser.add_argument("--out", type=Path, help="folder for data.store; by default the cache")
     parser.add_argument("--stats", action="store_true", help="print what `store inspect` prints")
     args, config = parse_with_config(parser, argv)
-    if args.out and ":/" in str(args.out):
+    if args.out and is_url(args.out):
         raise ConfigError(f"--out is {args.out}; prepare into a folder, and copy that to the URL")
 
     from mlm.data import token_counts
@@ -78,6 +79,8 @@ def train_tokenizer(argv: Sequence[str]) -> None:
     parser = Parser(prog="python -m mlm tokenizer train", description=train_tokenizer.__doc__)
     parser.add_argument("--out", type=Path, required=True, help="new file for data.tokenizer")
     args, config = parse_with_config(parser, argv)
+    if is_url(args.out):
+        raise ConfigError(f"--out is {args.out}; write a file, and copy that to the URL")
     if config.data.store:
         raise ConfigError(
             f"data.store {config.data.store} is prepared already, by the tokenizer in it; leave "

@@ -161,7 +161,8 @@ def _bound_lines(bounds: Bounds, step: PlannedStep, chip: Chip | None) -> list[s
 
     def add(name: str, seconds: float | None, note: str) -> None:
         if seconds is not None:
-            lines.append(f"  {name:22}{1e3 * seconds:8.2f}   {note}")
+            digits = 2 if seconds >= 1e-4 else 4  # a toy's microseconds
+            lines.append(f"  {name:22}{1e3 * seconds:8.{digits}f}   {note}")
 
     def in_all(seconds: float) -> str:
         speed = work.tokens / seconds

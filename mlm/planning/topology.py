@@ -27,6 +27,7 @@ TPUS = {
 }
 # GPUs of which `mlm.training.chips` has a data sheet; 'cuda' is one of which nothing is known.
 GPUS = ("cuda", "a100", "h100", "h200", "b200")
+MANY = 4096  # virtual devices: jax takes minutes to start with more
 KNOWN = (*TPUS.values(), *(f"{name}:8" for name in GPUS), "cpu:8")
 LIBTPU = (
     "libtpu is not installed, which compiles for {name}; pip install libtpu, or plan for cuda:N or "
@@ -73,6 +74,11 @@ def read_topology(name: str, slices: int = 1) -> Topology:
     if kind in TPUS and len(sizes) == TPUS[kind].count("x", TPUS[kind].index(":")) + 1:
         return Topology(name, "tpu", kind, sizes, slices)
     if kind in ("cpu", *GPUS) and len(sizes) == 1:
+        if slices * sizes[0] > MANY:
+            raise ConfigError(
+                f"--topology is {name!r}, {slices * sizes[0]:,} devices; this machine can stand "
+                f"in for {MANY:,} at most"
+            )
         return Topology(name, "cpu" if kind == "cpu" else "cuda", kind, sizes, slices)
     raise ConfigError(
         f"--topology is {name!r}; known are {', '.join(KNOWN)}, and other sizes of these"

@@ -57,9 +57,10 @@ class MeshShape:
                 f"{product} is {known}, which does not divide the {devices} devices here, so there "
                 f"is no mesh.{rest} for -1; change one of them"
             )
+        there = "there is 1 device" if devices == 1 else f"there are {devices} devices"
         raise ConfigError(
-            f"{product} is {known}, and there are {devices} devices; make the product {devices}, "
-            "or one of the sizes -1, which is what is left"
+            f"{product} is {known}, and {there}; make the product {devices}, as "
+            "--config.mesh.data=-1 does where the others are 1"
         )
 
 

@@ -222,6 +222,8 @@ def test_the_plan_of_a_node_is_the_one_that_its_config_shows(capsys):
         (["--topology=v4:2x2x1"], "known are"),
         (["--topology=cpu:0"], "known are"),
         (["--topology=cpu:8", "--slices=0"], "--slices is 0; give a number"),
+        (["--topology=cpu:4", "--slices=2", "--config.mesh.slices=4"], "leave one of them out"),
+        (["--topology=cpu:1000000"], "1,000,000 devices; this machine can stand in for 4,096"),
         (["--topology=cpu:8", "--config.mesh.data=4"], "is 4, and there are 8 devices"),
         (["--topology=cpu:6"], "train.batch_size 16 is not divisible by mesh.data 6"),
         (["--topology=cpu:16"], "has started with 8 virtual devices and cpu:16 takes 16"),

@@ -84,6 +84,7 @@ def test_a_cluster_that_does_not_say_enough(find):
         (("--coordinator=a:1", "--process_id=0"), "--num_processes is missing"),
         (("--coordinator=a", "--num_processes=2", "--process_id=0"), "--coordinator is 'a'"),
         (("--coordinator=a:0", "--num_processes=2", "--process_id=0"), "--coordinator is 'a:0'"),
+        (("--coordinator=a:²", "--num_processes=2", "--process_id=0"), "--coordinator is 'a:²'"),
         (("--coordinator=a:1", "--num_processes=2", "--process_id=2"), "--process_id is 2"),
         (("--coordinator=a:1", "--num_processes=2", "--process_id=-1"), "--process_id is -1"),
         (("--coordinator=a:1", "--num_processes=0", "--process_id=0"), "--process_id is 0"),
@@ -102,6 +103,7 @@ def test_flags_that_cannot_be(find, flags, message):
         (["--processes=0", "--", "train.py"], "--processes is 0"),
         (["--processes=2"], "nothing to launch"),
         (["--processes=2", "train.py"], "unrecognized arguments"),
+        (["--processes=2", "--", "no.py", "--process_id=1"], "--process_id=1 is what launch gives"),
     ],
 )
 def test_launch_of_nothing(arguments, message):
