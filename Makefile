@@ -9,7 +9,7 @@ CACHE := $(CURDIR)/.cache
 
 help:
 	@echo "make train    train, evaluate and try a small model (configs/quickstart.py), under 3 minutes"
-	@echo "make test     run all tests, about 7 minutes on 2 cores"
+	@echo "make test     run all tests, 10 to 15 minutes on 2 cores"
 	@echo "make lint     check format and style"
 	@echo "make setup    make $(VENV) from requirements.txt, nothing else"
 	@echo "make picture  draw docs/quickstart.svg from runs/quickstart"
