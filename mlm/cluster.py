@@ -30,6 +30,7 @@ HINTS = (
     "TPU_WORKER_HOSTNAMES",
     "TPU_PROCESS_ADDRESSES",
 )
+FLAGS = ("--coordinator", "--num_processes", "--process_id")
 LATER = 10  # seconds until jax aborts for what the lifeline says in a line
 STOPPED = (0, 130, 143)  # exit codes of a process whose work is saved
 
@@ -67,20 +68,16 @@ def find_place(args: argparse.Namespace, *, seconds: float) -> Place | None:
     Raises:
       ConfigError: the flags are incomplete or cannot be, or the cluster does not say enough.
     """
-    flags = {n: getattr(args, n) for n in ("coordinator", "num_processes", "process_id")}
-    if all(value is None for value in flags.values()):
+    coordinator, count, index = values = [getattr(args, flag[2:]) for flag in FLAGS]
+    if all(value is None for value in values):
         return _detected(seconds)
-    if flags["num_processes"] == 1 and not flags["process_id"]:
+    if count == 1 and not index:
         return None
-    missing = [f"--{name}" for name, value in flags.items() if value is None]
+    missing = [flag for flag, value in zip(FLAGS, values, strict=True) if value is None]
     if missing:
         are = "is" if len(missing) == 1 else "are"
-        raise ConfigError(f"{' and '.join(missing)} {are} missing; give all of {_flags(flags)}")
-    return _checked(Place(flags["coordinator"], flags["num_processes"], flags["process_id"]))
-
-
-def _flags(names) -> str:
-    return ", ".join(f"--{name}" for name in names)
+        raise ConfigError(f"{' and '.join(missing)} {are} missing; give all of {', '.join(FLAGS)}")
+    return _checked(Place(coordinator, count, index))
 
 
 def _checked(place: Place) -> Place:

@@ -16,13 +16,11 @@ from rich.console import Console
 
 from mlm.devices import check_tensor, mesh_shape
 from mlm.errors import ConfigError
-from mlm.input import prepare_text
 from mlm.masks import adaptive
 from mlm.mesh_rules import ROW_FIELDS, batch_problems
 from mlm.network import make_network
-from mlm.rules import validate_sizes
+from mlm.planning.stand_in import sized
 from mlm.settings import model_config, optimizer_settings
-from mlm.start import find_start, with_sizes_of
 from mlm.training.freezing import frozen_paths, leaf_paths
 from mlm.training.optimizer import make_optimizer, make_schedule
 from mlm.training.parameter_rules import state_shardings
@@ -72,13 +70,8 @@ def print_shardings(console: Console, config: ConfigDict) -> None:
 
 def abstract_state(config: ConfigDict, mesh: AbstractMesh, *, say=print) -> TrainState:
     """Shapes and dtypes of the state that a run of this config trains."""
-    start = find_start(config, say=say)
-    config = with_sizes_of(start, config, say=say)
-    validate_sizes(config)
-    tokenizer = start.tokenizer
-    if tokenizer is None and config.data.store:
-        tokenizer = prepare_text(config, say=say).tokenizer
-    size = tokenizer.vocabulary_size if tokenizer else config.data.vocabulary_size
+    config, text = sized(config, say=say)
+    size = text.tokenizer.vocabulary_size
     network = make_network(model_config(config, size), config.model.custom)
     check_tensor(config, network.params, mesh)
     settings = optimizer_settings(config, warmup=1)

@@ -29,6 +29,16 @@ VERBS = "sees|follows|likes|hears|forgets".split("|")
 PLACES = "in the garden|under the table|near the river|behind the house|at school".split("|")
 
 
+@pytest.fixture(scope="module")
+def quick_compiles():
+    """Slow code, which compiles sooner; for tests of what does not depend on it."""
+    import jax
+
+    jax.config.update("jax_disable_most_optimizations", True)
+    yield
+    jax.config.update("jax_disable_most_optimizations", False)
+
+
 @pytest.fixture(scope="session")
 def corpus_file(tmp_path_factory) -> Path:
     """600 short documents from a small grammar, so that a tiny model can learn something."""

@@ -38,13 +38,11 @@ FILES = (".py", ".json", ".jsonl", ".safetensors", ".h5")
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compiles():
-    """One device and slow code, which compile sooner; nothing here depends on either."""
-    jax.config.update("jax_disable_most_optimizations", True)
+def one_device(quick_compiles):
+    """Which compiles sooner, as slow code does; nothing here depends on either."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(jax, "device_count", lambda: 1)
         yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

@@ -19,17 +19,11 @@ from mlm.shardings import print_shardings
 from mlm.training.sharding import AXES, MeshShape, make_mesh
 from mlm.training.workdir import read_json
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 FSDP = {"mesh.data": 1, "mesh.fsdp": 8}
 MIXED = {"mesh.fsdp": 2, "mesh.tensor": 2}
 SHORT = {"train.total_steps": 4, "checkpoint.every_steps": 2, "eval.every_steps": 4}
 TEXT = "the [MASK] dog sees a small bird."
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiles():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

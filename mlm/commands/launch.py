@@ -13,12 +13,11 @@ import time
 from collections.abc import Iterator, Sequence
 
 from mlm.cli import Parser
+from mlm.cluster import FLAGS, STOPPED
 from mlm.errors import ConfigError, PeerError
 
 GRACE = 5  # seconds that the others have to end by themselves when one has failed
 SAVED_GRACE = 60  # and when one has stopped and saved, as all are about to
-STOPPED = (130, 143)
-PLACE = ("--coordinator", "--num_processes", "--process_id")
 ASKED = (signal.SIGTERM, signal.SIGINT)
 LOG_LINE = re.compile(r"[IWEF]\d{4} \d\d:\d\d:|WARNING: All log messages before absl")  # of C++
 PR_SET_PDEATHSIG = 1  # prctl(2)
@@ -40,7 +39,7 @@ def launch(argv: Sequence[str]) -> int:
         raise ConfigError(f"--processes is {args.processes}; give a number, 1 or more")
     if not command:
         raise ConfigError("nothing to launch; write -- train.py and its arguments at the end")
-    if given := [flag for flag in command if flag.startswith(PLACE)]:
+    if given := [flag for flag in command if flag.startswith(FLAGS)]:
         raise ConfigError(f"{given[0]} is what launch gives to each process; leave it out")
     address = f"127.0.0.1:{free_port()}"
     processes = [_start(command, address, args.processes, i) for i in range(args.processes)]
@@ -58,7 +57,7 @@ def free_port() -> int:
 
 
 def _start(command: Sequence[str], address: str, count: int, index: int) -> subprocess.Popen:
-    flags = (f"{n}={v}" for n, v in zip(PLACE, (address, count, index), strict=True))
+    flags = (f"{n}={v}" for n, v in zip(FLAGS, (address, count, index), strict=True))
     environment = dict(os.environ)
     if count > 1:  # each has an accelerator of its own, where there are any
         environment.setdefault("JAX_LOCAL_DEVICE_IDS", str(index))

@@ -13,16 +13,13 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mlm.devices import check_counts, mesh_of
-from mlm.input import prepare_text
 from mlm.learning import Learning, make_learning
 from mlm.machine import Chip, Execution, execution_for, step_operations
 from mlm.models import DistilBertConfig
 from mlm.planning.bounds import Work
-from mlm.planning.stand_in import abstract_batch, stand_in_text
+from mlm.planning.stand_in import abstract_batch, sized
 from mlm.planning.topology import Topology, devices_of, quiet_stderr
-from mlm.rules import validate_sizes
 from mlm.shardings import device_bytes
-from mlm.start import find_start, with_sizes_of
 from mlm.training.flops import train_step_flops
 from mlm.training.sharding import by_row
 from mlm.training.step import Batch
@@ -126,13 +123,7 @@ def plan_step(
     mesh = mesh_of(config, devices)
     processes = len({device.process_index for device in devices})
     check_counts(config, len(devices), len(devices) // processes, processes)
-    start = find_start(config, say=say)
-    config = with_sizes_of(start, config, say=say)
-    validate_sizes(config)
-    if config.data.store:
-        text = prepare_text(config, tokenizer=start.tokenizer, say=say)
-    else:
-        text = stand_in_text(start.tokenizer, config.data.vocabulary_size)
+    config, text = sized(config, say=say)
     execution = execution_for(Chip(topology.platform, len(devices)), config)
     epoch = EPOCH * config.train.batch_size
     learning = make_learning(config, text, mesh, execution, epoch=epoch)

@@ -1,5 +1,6 @@
 """What stands in for text that is not prepared: a plan needs its shapes, not its words."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import jax
@@ -8,11 +9,31 @@ import numpy as np
 from ml_collections import ConfigDict
 
 from mlm.data.store import TokenStore, smallest_dtype
+from mlm.input import prepare_text
 from mlm.masking_rules import BITMAPS
 from mlm.preparing import PreparedText
+from mlm.rules import validate_sizes
+from mlm.start import find_start, with_sizes_of
 from mlm.text import Tokenizer
 from mlm.text.tokenizer import SPECIAL_TOKENS, bert_tokenizer
 from mlm.training.step import Batch
+
+
+def sized(config: ConfigDict, *, say: Callable) -> tuple[ConfigDict, PreparedText]:
+    """The config with the sizes of the weights that it starts from, and its store or a stand-in.
+
+    Only a tokenizer, a store or weights that the config names are read.
+
+    Raises:
+      ConfigError: the config does not fit these sizes.
+      DataError, CheckpointError: what it names cannot be read.
+    """
+    start = find_start(config, say=say)
+    config = with_sizes_of(start, config, say=say)
+    validate_sizes(config)
+    if config.data.store:
+        return config, prepare_text(config, tokenizer=start.tokenizer, say=say)
+    return config, stand_in_text(start.tokenizer, config.data.vocabulary_size)
 
 
 def stand_in_text(tokenizer: Tokenizer | None, vocabulary_size: int) -> PreparedText:

@@ -1,17 +1,13 @@
 """Tiny configs whose masks are looked at."""
 
-import jax
 import pytest
 
 from mlm.config import apply_overrides, load_config
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compiles():
-    """Slow code, which compiles sooner; masks do not depend on it."""
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
+def quick_masks(quick_compiles):
+    """Masks do not depend on how they are compiled."""
 
 
 @pytest.fixture

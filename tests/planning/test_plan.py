@@ -21,6 +21,7 @@ from mlm.planning.lowering import PlannedStep, compile_step, plan_step
 from mlm.planning.stand_in import abstract_batch, stand_in_text
 from mlm.planning.topology import Topology, read_topology
 
+pytestmark = pytest.mark.usefixtures("quick_compiles")
 CPU8 = read_topology("cpu:8")
 NO_DROPOUT = "--config.model.attention_dropout=0.0"
 # What splash and cuDNN take.
@@ -31,13 +32,6 @@ FAST = {
     "model.attention_dropout": 0.0,
     "model.dtype": "bfloat16",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def quick_compiles():
-    jax.config.update("jax_disable_most_optimizations", True)
-    yield
-    jax.config.update("jax_disable_most_optimizations", False)
 
 
 @pytest.fixture(scope="module")

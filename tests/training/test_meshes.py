@@ -38,11 +38,9 @@ WHOLE_BATCHES = {c * n for n in (ROWS, ROWS * LENGTH, ROWS * SLOTS) for c in (1,
 
 
 @pytest.fixture(scope="module", autouse=True)
-def quick_compiles():
-    """Slow code, which compiles sooner; the collectives are those of any code."""
-    jax.config.update("jax_disable_most_optimizations", True)
+def quickly_built(quick_compiles):
+    """The collectives are those of any code."""
     yield
-    jax.config.update("jax_disable_most_optimizations", False)
     built.cache_clear()
 
 
