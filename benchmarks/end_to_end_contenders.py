@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.train_step_contenders import PACKAGES, RATE, SIZES  # noqa: E402
+from benchmarks.train_step_contenders import PACKAGES, RATE, SIZES, keras_model  # noqa: E402
 
 SLOTS = 20  # of a row
 MASK_RATE = 0.15
@@ -110,11 +110,9 @@ def our_config(work: Work):
 
 
 def keras_jax(work: Work) -> Callable[[], Pass]:
-    import keras
     import keras_hub
     import tensorflow as tf
 
-    layers, width, heads, hidden, _ = SIZES[work.size]
     vocabulary = Path(work.vocabulary).read_text().split("\n")
     vocabulary = [word for word in vocabulary if word]
     tokenizer = keras_hub.models.DistilBertTokenizer(vocabulary=vocabulary, lowercase=True)
@@ -124,18 +122,7 @@ def keras_jax(work: Work) -> Callable[[], Pass]:
         mask_selection_rate=MASK_RATE,
         mask_selection_length=min(SLOTS, work.length),
     )
-    backbone = keras_hub.models.DistilBertBackbone(
-        vocabulary_size=len(vocabulary),
-        num_layers=layers,
-        num_heads=heads,
-        hidden_dim=width,
-        intermediate_dim=hidden,
-        dropout=work.dropout,
-        max_sequence_length=work.length,
-    )
-    model = keras_hub.models.DistilBertMaskedLM(backbone, preprocessor=None)
-    loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer=keras.optimizers.AdamW(RATE), loss=loss, weighted_metrics=[])
+    model = keras_model(work, len(vocabulary), weighted_metrics=[])
     lines = tf.data.TextLineDataset(work.text).batch(work.rows, drop_remainder=True)
     batches = lines.map(preprocess, num_parallel_calls=tf.data.AUTOTUNE)
     batches = batches.prefetch(tf.data.AUTOTUNE)

@@ -21,7 +21,7 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent.parent))
 
-from benchmarks.train_step_contenders import RATE, SIZES, Work, batches, torch_step  # noqa: E402
+from benchmarks.train_step_contenders import SIZES, Work, batches, our_steps, torch_step  # noqa: E402
 
 TOLERANCE = 0.02  # of the loss, and of the gradient's length
 SLOTS = {128: 20, 512: 80, 16: 4}
@@ -130,36 +130,11 @@ def is_correct(work: Work, attention: str) -> bool:
 
 def measure_ours(work: Work, attention: str) -> None:
     import jax
-    import jax.numpy as jnp
-    import optax
 
-    from mlm import models
     from mlm.training.flops import peak_flops, train_step_flops
-    from mlm.training.sharding import make_mesh, put_batch
-    from mlm.training.step import MaskCounts, make_init_state, make_train_step
 
     config = settings(work, attention)
-    graphdef, _ = models.create_abstract(config)
-    mesh, tx, key = make_mesh(), optax.adamw(RATE), jax.random.key(0)
-    nothing = MaskCounts(*[jnp.zeros(())] * 3)
-    step = make_train_step(
-        functools.partial(models.apply, graphdef),
-        lambda batch, step, table: (batch, nothing),  # it is masked
-        tx,
-        lambda step: RATE,
-        dropout_key=key,
-        mesh=mesh,
-    )
-    state = make_init_state(lambda key: models.create(config, key)[1], tx, mesh)(key)
-    ready = [put_batch(mesh, batch) for batch in packed(work)]
-
-    def run(steps: int) -> None:
-        nonlocal state
-        for k in range(steps):
-            state, metrics = step(state, ready[k % len(ready)])
-        jax.block_until_ready(metrics)
-
-    seconds = timed(run, work.steps)
+    seconds = timed(our_steps(config, packed(work)), work.steps)
     sizes = dataclasses.asdict(config)
     sizes = {n: sizes[n] for n in ("layers", "width", "hidden", "vocabulary_size")}
     operations = train_step_flops(rows=work.rows, length=work.length, slots=work.slots, **sizes)

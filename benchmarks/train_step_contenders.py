@@ -57,6 +57,25 @@ def ours(
     from mlm.allocator import keep_freed_memory, use_one_heap
 
     keep_memory = keep_memory and use_one_heap()
+    from mlm.models import DistilBertConfig
+
+    layers, width, heads, hidden, vocabulary = SIZES[work.size]
+    rates = {"dropout": work.dropout, "attention_dropout": work.dropout}
+    config = DistilBertConfig(vocabulary, layers, width, heads, hidden, work.length, **rates)
+    ready = []
+    for batch in batches(work):
+        batch["mask_weights"] = np.ones(batch["mask_ids"].shape, np.float32)
+        batch["padding_mask"] = np.ones(batch["token_ids"].shape, bool)
+        ready.append(_at_every_position(batch) if full_logits else batch)
+    return our_steps(config, ready, wrap=keep_freed_memory if keep_memory else lambda step: step)
+
+
+def our_steps(config, masked: list[dict], *, wrap: Callable = lambda step: step):
+    """`run(steps)`: so many training steps of our model, on masked batches that take turns.
+
+    Args:
+      wrap: around the step.
+    """
     import functools
 
     import jax
@@ -67,9 +86,6 @@ def ours(
     from mlm.training.sharding import make_mesh, put_batch
     from mlm.training.step import MaskCounts, make_init_state, make_train_step
 
-    layers, width, heads, hidden, vocabulary = SIZES[work.size]
-    rates = {"dropout": work.dropout, "attention_dropout": work.dropout}
-    config = models.DistilBertConfig(vocabulary, layers, width, heads, hidden, work.length, **rates)
     graphdef, _ = models.create_abstract(config)
     mesh, tx = make_mesh(), optax.adamw(RATE)
     init = make_init_state(lambda key: models.create(config, key)[1], tx, mesh)
@@ -83,18 +99,14 @@ def ours(
         dropout_key=key,
         mesh=mesh,
     )
-    step = keep_freed_memory(step) if keep_memory else step
-    ready = []
-    for batch in batches(work):
-        batch["mask_weights"] = np.ones(batch["mask_ids"].shape, np.float32)
-        batch["padding_mask"] = np.ones(batch["token_ids"].shape, bool)
-        ready.append(put_batch(mesh, _at_every_position(batch) if full_logits else batch))
+    step = wrap(step)
+    ready = [put_batch(mesh, batch) for batch in masked]
     state = init(key)
 
     def run(steps: int) -> None:
         nonlocal state
         for k in range(steps):
-            state, metrics = step(state, ready[k % BATCHES])
+            state, metrics = step(state, ready[k % len(ready)])
         jax.block_until_ready(metrics)
 
     return run
@@ -109,13 +121,14 @@ def _at_every_position(batch: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
     return batch | {"mask_ids": labels, "mask_weights": weights}
 
 
-def keras_jax(work: Work) -> Callable[[int], None]:
+def keras_model(work, vocabulary_size: int, **compiled):
+    """KerasHub's model with AdamW; of `work` count size, length and dropout."""
     import keras
     import keras_hub
 
-    layers, width, heads, hidden, vocabulary = SIZES[work.size]
+    layers, width, heads, hidden, _ = SIZES[work.size]
     backbone = keras_hub.models.DistilBertBackbone(
-        vocabulary_size=vocabulary,
+        vocabulary_size=vocabulary_size,
         num_layers=layers,
         num_heads=heads,
         hidden_dim=width,
@@ -125,7 +138,12 @@ def keras_jax(work: Work) -> Callable[[int], None]:
     )
     model = keras_hub.models.DistilBertMaskedLM(backbone, preprocessor=None)
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
-    model.compile(optimizer=keras.optimizers.AdamW(RATE), loss=loss)
+    model.compile(optimizer=keras.optimizers.AdamW(RATE), loss=loss, **compiled)
+    return model
+
+
+def keras_jax(work: Work) -> Callable[[int], None]:
+    model = keras_model(work, SIZES[work.size][-1])
     made = batches(work)
     inputs = {n: np.concatenate([b[n] for b in made]) for n in ("token_ids", "mask_positions")}
     inputs["padding_mask"] = np.ones(inputs["token_ids"].shape, bool)
