@@ -4,12 +4,18 @@ PEERS := .venv-peers
 CLUSTERS := .venv-clusters
 BIN := $(VENV)/bin
 CACHE := $(CURDIR)/.cache
+TEST = JAX_PLATFORMS=cpu JAX_COMPILATION_CACHE_DIR=$(CACHE)/jax $(BIN)/python -m pytest
 
-.PHONY: help setup train test lint format picture picture-masks bench-peers test-peers test-clusters clean
+.PHONY: help setup train test faults-smoke faults soak fuzz lint format picture picture-masks bench-peers test-peers \
+  test-clusters clean
 
 help:
 	@echo "make train    train, evaluate and try a small model (configs/quickstart.py), under 3 minutes"
 	@echo "make test     run all tests, 10 to 15 minutes on 2 cores"
+	@echo "make faults-smoke  the faults that runs meet most, under 3 minutes"
+	@echo "make faults   all faults, under 20 minutes; writes docs/faults.md"
+	@echo "make soak     10 minutes of random kills, full disks and flipped bits, then every bit compared"
+	@echo "make fuzz     random damage to every file that is read, 10 minutes"
 	@echo "make lint     check format and style"
 	@echo "make setup    make $(VENV) from requirements.txt, nothing else"
 	@echo "make picture  draw docs/quickstart.svg from runs/quickstart"
@@ -26,7 +32,21 @@ train: $(VENV)/.ready
 
 # Compiled steps are kept in .cache, so a second run of the suite is shorter.
 test: $(VENV)/.ready-dev
-	JAX_PLATFORMS=cpu JAX_COMPILATION_CACHE_DIR=$(CACHE)/jax $(BIN)/python -m pytest -n 2
+	$(TEST) -n 2 --ignore=tests/faults
+
+faults-smoke: $(VENV)/.ready-dev
+	$(TEST) -n 2 --dist=worksteal -m smoke tests/faults
+
+# What needs tests/clusters is there where its extras can be installed.
+faults: $(VENV)/.ready-dev
+	-$(TEST) -n 2 --dist=worksteal --junitxml=$(CACHE)/faults.xml tests/faults
+	$(BIN)/python tests/faults/scoreboard.py $(CACHE)/faults.xml docs/faults.md
+
+soak: $(VENV)/.ready-dev
+	JAX_PLATFORMS=cpu $(BIN)/python tests/faults/soak.py --minutes=10
+
+fuzz: $(VENV)/.ready-dev
+	HYPOTHESIS_PROFILE=long $(TEST) -n 2 tests/fuzz
 
 lint: $(VENV)/.ready-dev
 	$(BIN)/ruff format --check .

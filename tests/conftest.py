@@ -29,6 +29,14 @@ VERBS = "sees|follows|likes|hears|forgets".split("|")
 PLACES = "in the garden|under the table|near the river|behind the house|at school".split("|")
 
 
+def pytest_collection_modifyitems(items):
+    """Results of fault tests carry their row, see tests/faults/scoreboard.py."""
+    for item in items:
+        if fault := item.get_closest_marker("fault"):
+            names = ("row", "injection", "promise")
+            item.user_properties += zip(names, fault.args, strict=True)
+
+
 @pytest.fixture(scope="module")
 def quick_compiles():
     """Slow code, which compiles sooner; for tests of what does not depend on it."""

@@ -5,24 +5,13 @@ import random
 import signal
 
 import pytest
-from processes import losses, wait_for_step
+from processes import losses, status, wait_for_step
 
 from mlm.training.workdir import saved_steps
 
 
-@pytest.fixture(scope="module")
-def undisturbed(train_process, tmp_path_factory):
-    workdir = tmp_path_factory.mktemp("undisturbed")
-    process = train_process(workdir)
-    out, error = process.communicate(timeout=300)
-    assert process.returncode == 0, error
-    return losses(workdir)
-
-
-def status(workdir):
-    return json.loads((workdir / "status.json").read_text())
-
-
+@pytest.mark.smoke
+@pytest.mark.fault(1, "SIGKILL, SIGTERM and Ctrl-C at random steps", "bit for bit")
 def test_a_run_killed_stopped_and_interrupted_equals_the_undisturbed_one(
     undisturbed, train_process, tmp_path
 ):
@@ -60,7 +49,7 @@ def test_a_run_killed_stopped_and_interrupted_equals_the_undisturbed_one(
     finished = train_process(tmp_path)
     out, error = finished.communicate(timeout=300)
     assert finished.returncode == 0, error
-    assert losses(tmp_path) == undisturbed
+    assert losses(tmp_path) == undisturbed.losses
     assert json.loads((tmp_path / "eval.json").read_text())["step"] == 400
 
     again = train_process(tmp_path)
@@ -78,7 +67,7 @@ def test_a_second_run_in_the_same_workdir_is_refused_and_the_first_goes_on(
     assert second.returncode == 6
     assert error.startswith("error: --workdir") and f"in use by process {first.pid}" in error
     first.communicate(timeout=300)
-    assert first.returncode == 0 and losses(tmp_path) == undisturbed
+    assert first.returncode == 0 and losses(tmp_path) == undisturbed.losses
 
 
 def test_a_loss_that_is_not_finite_ends_with_exit_code_5(train_process, tmp_path):

@@ -1,0 +1,104 @@
+"""train.py with faults inside: `INJECT=nan@12,hang@30#1 python tests/faults/injected.py ARGS`.
+
+A fault is KIND@STEP or KIND@FIRST-LAST, of several processes with #PROCESS only in that one. `nan`
+and `spike` happen inside the compiled step, `raise` and `hang` before it is called.
+"""
+
+import functools
+import os
+import re
+import sys
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+sys.path.insert(0, str(Path(__file__).parent.parent.parent))
+
+import jax.numpy as jnp  # noqa: E402
+
+import train  # noqa: E402
+from mlm import cluster, learning  # noqa: E402
+from mlm.cli import leave, run_command  # noqa: E402
+
+FAULT = re.compile(r"(\w+)@(\d+)(?:-(\d+))?(?:#(\d+))?")
+FACTORS = {"spike": 100.0, "nan": jnp.nan}  # of the losses in the step
+
+
+class Fault(NamedTuple):
+    kind: str
+    first: int
+    last: int
+
+
+def faults_here(text: str) -> list[Fault]:
+    """The faults of `INJECT` that happen in this process."""
+    here = os.environ.get("JAX_LOCAL_DEVICE_IDS", "0")
+    found = []
+    for part in filter(None, text.split(",")):
+        kind, first, last, process = FAULT.fullmatch(part).groups()
+        if process in (None, here):
+            found.append(Fault(kind, int(first), int(last or first)))
+    return found
+
+
+def with_faults(make_train_step, faults: list[Fault]):
+    """`make_train_step`, whose masks mark the steps that fail and whose loss fails there."""
+
+    @functools.wraps(make_train_step)
+    def make(apply, mask, *args, loss, **settings):
+        inside = [fault for fault in faults if fault.kind in FACTORS]
+        if inside:
+            mask, loss = marking(mask, inside), failing(loss, inside)
+        step = make_train_step(apply, mask, *args, loss=loss, **settings)
+        outside = [fault for fault in faults if fault.kind not in FACTORS]
+        return before_steps(step, outside) if outside else step
+
+    return make
+
+
+SHIFT = 1_000_000  # added to the labels of a step, once for each fault from the first on
+
+
+def marking(mask, faults: list[Fault]):
+    def marked(batch, step, table):
+        masked, counts = mask(batch, step, table)
+        number = sum(
+            jnp.where((step + 1 >= fault.first) & (step + 1 <= fault.last), i + 1, 0)
+            for i, fault in enumerate(faults)
+        )
+        return masked | {"mask_ids": masked["mask_ids"] + SHIFT * number}, counts
+
+    return marked
+
+
+def failing(loss, faults: list[Fault]):
+    factors = jnp.array([1.0] + [FACTORS[fault.kind] for fault in faults])
+
+    def failed(logits, labels):
+        return loss(logits, labels % SHIFT) * factors[labels // SHIFT]
+
+    return failed
+
+
+def before_steps(step, faults: list[Fault]):
+    begun = []
+
+    def called(state, batch):
+        if not begun:
+            begun.append(int(state.step))
+        begun[0] += 1
+        for kind in [f.kind for f in faults if f.first <= begun[0] <= f.last]:
+            if kind == "raise":
+                raise ArithmeticError(f"a fault in step {begun[0]}")
+            assert kind == "hang", kind
+            time.sleep(3600)
+        return step(state, batch)
+
+    return called
+
+
+if __name__ == "__main__":
+    learning.make_train_step = with_faults(
+        learning.make_train_step, faults_here(os.environ["INJECT"])
+    )
+    leave(cluster.leave(run_command(train.main)))
