@@ -177,7 +177,7 @@ def test_damaged_and_non_finite_checkpoints(copy):
         checkpoints.save(241, state._replace(params=sick), interval={}, loss=None)
     assert "are not finite" in found(workdir)["bad", "checkpoint 241"]
     shutil.rmtree(workdir / "checkpoints/241/params")
-    assert "cannot be restored" in found(workdir)["bad", "checkpoint 241"]
+    assert "is damaged (params: cannot be read)" in found(workdir)["bad", "checkpoint 241"]
 
 
 def test_a_run_on_the_plateau_without_checkpoints(saved_run, tmp_path):

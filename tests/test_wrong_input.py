@@ -367,7 +367,7 @@ def test_a_run_that_began_with_another_tokenizer_or_text(run, tiny, tmp_path):
         refused(run(train_script), 4, f"began with {name} {value}", "another --workdir")
     # All is as it was: now the checkpoint itself, of which nothing is left, is what fails.
     text.write_text(json.dumps(facts))
-    refused(run(train_script), 4, "checkpoints/5 cannot be restored", "remove that folder")
+    refused(run(train_script), 4, "damaged: 5 (params: cannot be read)", "put a copy back")
 
 
 def test_eval_without_a_run_without_a_checkpoint_and_with_another_step(run, tiny, tmp_path):

@@ -10,6 +10,7 @@ import fcntl
 import functools
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -38,6 +39,9 @@ FREE_FIELDS = (
 # How a run is computed, which another machine may do in another way.
 MACHINE_FIELDS = ("model.attention", "train.remat", "deterministic")
 COMMITTED = "commit_success.txt"  # of Orbax
+# One of these is in every folder that Orbax has completed, whatever was lost of it since.
+SIGNS = (COMMITTED, "_CHECKPOINT_METADATA", "params")
+SPARE = 1_000_000  # bytes beside the arrays: metadata, metrics, status
 
 
 def workdir_path(place: str | Path, *, named: str = "--workdir") -> Path:
@@ -92,13 +96,9 @@ def locked_workdir(
 
 @contextlib.contextmanager
 def _flocked(path: Path) -> Iterator[None]:
-    try:
+    with _writable(path):
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "a+")  # noqa: SIM115 (held open to the end of the run)
-    except OSError as error:
-        raise OutputError(
-            f"--workdir {path} cannot be written ({error.strerror}); choose a folder that can"
-        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,10 +108,43 @@ def _flocked(path: Path) -> Iterator[None]:
                 f"--workdir {path} is in use by {lock.read().strip() or 'another process'}; "
                 "wait for it, stop it, or choose another folder"
             ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
+        with _writable(path):
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            lock.flush()
+            folder = path / "checkpoints"
+            probe = (folder if folder.exists() else path) / ".probe"
+            write_whole(probe, "written before hours are spent\n")
+            probe.unlink()
         yield
+
+
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        file = f" at {error.filename}" if error.filename not in (None, str(path)) else ""
+        raise OutputError(
+            f"--workdir {path} cannot be written ({error.strerror}{file}); choose a folder that "
+            "can, or free some space"
+        ) from error
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Raises OutputError unless one more checkpoint of `size` bytes fits; a bucket holds any."""
+    if is_in_bucket(folder):
+        return
+    free = shutil.disk_usage(folder).free
+    if free < size + SPARE:
+        raise OutputError(
+            f"a checkpoint needs {_amount(size + SPARE)}, {_amount(free)} are free in {folder}; "
+            "free some space, or choose another --workdir"
+        )
+
+
+def _amount(size: int) -> str:
+    return f"{size:,} bytes" if size < 10**7 else f"{size / 10**6:,.0f} MB"
 
 
 def check_config(workdir: Path, fields: Mapping[str, object]) -> None:
@@ -148,16 +181,16 @@ def saved_steps(folder: Path) -> list[int]:
     """The steps of the checkpoints in `folder`, oldest first; no folder holds none.
 
     Orbax renames a step's folder when it is complete; what is damaged later still counts, so that
-    it is reported rather than passed over. Only an empty folder is no checkpoint. In a bucket there
-    is no renaming: there it writes `COMMITTED` into the folder as the last thing.
+    it is reported rather than passed over. A folder without any of `SIGNS` is no checkpoint. In a
+    bucket there is no renaming: there Orbax writes `COMMITTED` into the folder as the last thing.
     """
     if is_in_bucket(folder):
         steps = [name for name in names_in(folder) if name.isdigit()]
         return sorted(int(name) for name in steps if COMMITTED in names_in(folder / name))
     if not folder.is_dir():
         return []
-    steps = (p for p in folder.iterdir() if p.name.isdigit() and p.is_dir() and any(p.iterdir()))
-    return sorted(int(path.name) for path in steps)
+    steps = (path for path in folder.iterdir() if path.name.isdigit())
+    return sorted(int(p.name) for p in steps if any((p / sign).exists() for sign in SIGNS))
 
 
 def read_json(file: Path) -> dict | None:

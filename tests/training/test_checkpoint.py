@@ -61,11 +61,9 @@ def test_the_best_is_remembered_by_the_next_attempt(tmp_path):
             assert checkpoints.steps() == [2, max(losses)]
 
 
-# Orbax leaves the other leaves' reads unawaited when one does not fit.
-@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_another_model_is_refused(folder):
     with checkpoints_in(folder, read_only=True) as checkpoints:
-        with pytest.raises(CheckpointError, match="checkpoints/5 cannot be restored"):
+        with pytest.raises(CheckpointError, match=r"5 holds another model .*\(params/layers/0/w"):
             checkpoints.restore_params(5, make_state(0, shape=(2, 4)).params)
 
 
@@ -168,5 +166,5 @@ def test_a_bare_array_is_a_mask_table_too(tmp_path):
 def test_a_mask_table_that_is_not_there(folder):
     with checkpoints_in(folder, read_only=True) as checkpoints:
         assert checkpoints.restore_mask_table(5, ()) == ()
-        with pytest.raises(CheckpointError, match="checkpoints/5 cannot be restored"):
+        with pytest.raises(CheckpointError, match=r"another model .*\(mask_table not there"):
             checkpoints.restore_mask_table(5, jnp.zeros(3))

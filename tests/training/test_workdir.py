@@ -68,9 +68,16 @@ def test_checkpoints_without_a_readable_config_are_not_continued(tmp_path):
         check_config(tmp_path, {"seed": 1})
 
 
-def test_folders_named_after_a_step_count_unless_empty(tmp_path):
+def test_folders_named_after_a_step_count_if_they_hold_anything_of_a_checkpoint(tmp_path):
     assert saved_steps(tmp_path / "none") == []
-    for name in ("10/params", "9/state", "11", "12.orbax-checkpoint-tmp/params", "notes/params"):
+    for name in (
+        "10/params",
+        "9/_CHECKPOINT_METADATA",
+        "8/notes",
+        "11",
+        "12.orbax-checkpoint-tmp/params",
+        "notes/params",
+    ):
         (tmp_path / name).mkdir(parents=True)
     assert saved_steps(tmp_path) == [9, 10]
 
