@@ -107,7 +107,7 @@ def run(
         steps, folder = profile if first else None, workdir / "profile"
         step = keep_freed_memory(exp.run.step) if one_heap else exp.run.step
         with profiled(step, steps, folder, say=console.print) as step:
-            outcome = train_in(workdir, dataclasses.replace(exp.run, step=step))
+            outcome = train_in(workdir, dataclasses.replace(exp.run, step=step), hung=cluster.end)
         if outcome.exit_code:
             console.print(f"stopped and saved at step {outcome.step}; the same command continues")
             return outcome.exit_code

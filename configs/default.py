@@ -119,6 +119,9 @@ def get_config() -> ConfigDict:
     # the input of each), or 'dots' (all but that and the results of their matrix products).
     config.train.remat = "none"
     config.train.loss = ""  # 'module:function' of logits and labels; empty: cross-entropy
+    # After which a step hangs: the run ends with exit code 75. None: 10 times the median of its
+    # steps, 60 or more. The first one has 300 more, to compile.
+    config.train.step_timeout_seconds = placeholder(float)
     config.train.freeze = ()  # patterns of whole parameter paths that stay, such as 'backbone/.*'
 
     # How devices share the work: their numbers multiply to all there are; -1: what is left of them.

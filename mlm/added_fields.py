@@ -59,6 +59,7 @@ ADDED = {
     "train.freeze": (),
     "train.loss": "",
     "train.remat": "none",
+    "train.step_timeout_seconds": None,
 }
 
 

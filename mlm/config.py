@@ -27,6 +27,7 @@ OPTIONAL = (  # fields that may be None
     "masking.final_mask_token_rate",
     "masking.final_random_token_rate",
     "log.peak_flops",
+    "train.step_timeout_seconds",
 )
 # Fields of config.model that pretrained weights decide.
 ARCHITECTURE = ("layers", "width", "heads", "hidden", "max_length", "epsilon", "head_epsilon")

@@ -208,6 +208,9 @@ def _computing(config: ConfigDict) -> Iterable[str]:
             "model.attention 'cudnn' adds up gradients in no fixed order and deterministic is "
             "True; choose 'auto' or 'einsum'"
         )
+    seconds = config.train.step_timeout_seconds
+    if seconds is not None and not 0 < seconds <= LONGEST:
+        yield f"train.step_timeout_seconds is {seconds}; it must be above 0 and at most {LONGEST}"
     peak = config.log.peak_flops
     if peak is not None and peak <= 0:
         yield f"log.peak_flops is {peak}; give operations per second, such as 989e12"
