@@ -25,6 +25,7 @@ from mlm.bucket import (
     told_as,
 )
 from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
+from mlm.json_text import parse_json
 from mlm.training.bucket_lock import bucket_lock, end
 from mlm.training.changes import Change, differences, is_of_data, refused
 from mlm.whole_file import write_whole
@@ -174,7 +175,7 @@ def saved_steps(folder: Path) -> list[int]:
 def read_json(file: Path) -> dict | None:
     """The object in `file`; None if there is no such file, or it is torn or something else."""
     try:
-        value = json.loads(file.read_text())
+        value = parse_json(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return value if isinstance(value, dict) else None
