@@ -65,7 +65,7 @@ class Run:
     keep_best: int = 0
     tensorboard: bool = False
     config: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    keep: Callable[[Path], None] = lambda workdir: None
+    keep: Callable[..., object] = lambda workdir: None
 
 
 @dataclasses.dataclass(frozen=True)
