@@ -162,6 +162,15 @@ def remove_object(file: Path, *, generation: str) -> None:
     _call(file, "DELETE", "b/{}/o/{}", *_split(file), ifGenerationMatch=generation)
 
 
+def move_folder(folder: Path, target: Path) -> None:
+    """Moves all objects of a folder; those that are moved stay so if it fails on the way."""
+    files = _files(folder)
+    _, key = _split(folder)
+    for name in files.find(str(folder)):
+        rest = name.partition(f"{key}/")[2]
+        files.mv(f"gs://{name}", f"{target}/{rest}")
+
+
 def _call(path: Path, *args, **params) -> tuple:
     import fsspec.asyn
 

@@ -132,7 +132,7 @@ def test_a_swapped_tokenizer(copy, monkeypatch, capsys):
     content["normalizer"]["lowercase"] = False
     file.write_text(json.dumps(content))
     [(key, words)] = found(copy / "run").items()
-    assert key == ("bad", "text and tokenizer of the run") and "began with tokenizer" in words
+    assert key == ("bad", "text and tokenizer of the run") and words.startswith("tokenizer: ")
     monkeypatch.setattr(sys, "argv", ["mlm", "doctor", f"--workdir={copy / 'run'}"])
     assert run_command(main) == 1
     assert "1 bad: not all is well" in capsys.readouterr().out
@@ -155,7 +155,7 @@ def test_a_damaged_store(copy):
 def test_another_text(copy):
     meta = copy / "text/train/meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"fingerprint": "x"}))
-    assert "began with text" in found(copy / "run")["bad", "text and tokenizer of the run"]
+    assert "text: " in found(copy / "run")["bad", "text and tokenizer of the run"]
 
 
 def test_other_evaluation_masks(copy):
@@ -177,7 +177,7 @@ def test_damaged_and_non_finite_checkpoints(copy):
         checkpoints.save(241, state._replace(params=sick), interval={}, loss=None)
     assert "are not finite" in found(workdir)["bad", "checkpoint 241"]
     shutil.rmtree(workdir / "checkpoints/241/params")
-    assert "cannot be restored" in found(workdir)["bad", "checkpoint 241"]
+    assert "is damaged (params: cannot be read)" in found(workdir)["bad", "checkpoint 241"]
 
 
 def test_a_run_on_the_plateau_without_checkpoints(saved_run, tmp_path):

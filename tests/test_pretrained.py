@@ -153,7 +153,7 @@ def test_a_workdir_that_lost_something(saved_run, tmp_path):
     assert "tokenizer.json" in without("tokenizer.json")
     assert "has no config.json" in without("config.json")
     assert "does not describe a model that we have" in without("config.json", '{"data.length": 8}')
-    assert "12 cannot be restored" in without("checkpoints/12/params")
+    assert "12 is damaged (params: cannot be read)" in without("checkpoints/12/params")
     assert "wide" in without("config.json", '{"model.wide": 8}')
 
 

@@ -1,9 +1,12 @@
-"""Checkpoints of a run, over Orbax: saved in the background, found again by the next attempt.
+"""Checkpoints of a run, over Orbax: saved in the background, verified when they are read.
 
-A step's folder holds items of their own, so that evaluation reads `params` alone; `mask_table` is
-there only where masking adapts. Orbax loses a save that is still running when the process leaves by
-an exception; `checkpoints_in` therefore always waits and closes. Saves are atomic: a killed run
-leaves a temporary folder, never listed.
+A step's folder holds an item for each part of the state, so that evaluation reads `params` alone,
+and `digests`, which tells whether what is read is what was saved. A run goes on from the newest
+checkpoint that is good; a damaged one is set aside.
+
+Orbax loses a save that is still running when the process leaves by an exception; `checkpoints_in`
+therefore always waits and closes. Saves are atomic: a killed run leaves a temporary folder, never
+listed.
 """
 
 import contextlib
@@ -20,18 +23,41 @@ from orbax.checkpoint import checkpoint_managers
 
 from mlm.bucket import absolute
 from mlm.errors import CheckpointError, OutputError
+from mlm.training.processes import first_of_all, is_first
+from mlm.training.quarantine import (
+    check_some_left,
+    clear_way,
+    remove_loss,
+    remove_unfinished,
+    set_aside,
+    stray_names,
+)
+from mlm.training.restoring import (
+    DamagedError,
+    first_line,
+    named,
+    read_checkpoint,
+    saved_digests,
+    stored_digests,
+    warn,
+)
 from mlm.training.step import Params, TrainState
-from mlm.training.workdir import saved_steps
+from mlm.training.workdir import check_space, read_json, saved_steps
 
 OTHERS_SECONDS = 4  # that a process which fails waits for a save that all of several must end
 
 
 class Checkpoints:
-    """The checkpoints of one run; made by `checkpoints_in`."""
+    """The checkpoints of one run; made by `checkpoints_in`.
 
-    def __init__(self, manager: ocp.CheckpointManager, folder: Path):
-        self._manager = manager
-        self.folder = folder
+    Attributes:
+      digest: of the whole state that was saved or restored last, 16 hex digits.
+    """
+
+    def __init__(self, manager: ocp.CheckpointManager | None, folder: Path):
+        self._manager, self.folder = manager, folder
+        self.digest = ""
+        self._saving = False
 
     def steps(self) -> list[int]:
         """All complete checkpoints on disk, oldest first."""
@@ -58,17 +84,31 @@ class Checkpoints:
         """
         if step in self._manager.all_steps():
             return
-        items = {
-            "params": ocp.args.StandardSave(state.params),
-            "opt_state": ocp.args.StandardSave(state.opt_state),
-            "interval": ocp.args.JsonSave(dict(interval)),
-        }
-        if _is_there(state.mask_table):
-            items["mask_table"] = ocp.args.StandardSave(_named(state.mask_table))
+        parts = parts_of(state)
+        # Of what is on the devices, before anything is written.
+        digests = saved_digests(parts, interval, loss)
+        items = {name: ocp.args.StandardSave(named(part)) for name, part in parts.items()}
+        items["interval"] = ocp.args.JsonSave(dict(interval))
+        items["digests"] = ocp.args.JsonSave(digests)
         metrics = None if loss is None else {"loss": loss}
         with self._as_output_error():
+            if is_first():
+                clear_way(self.folder, step)
             saved = self._manager.save(step, args=ocp.args.Composite(**items), metrics=metrics)
         assert saved, f"orbax refused step {step}"
+        self._saving, self.digest = True, digests["total"]
+
+    def check(self) -> None:
+        """Raises OutputError once a save in the background has failed; costs nothing till then."""
+        if self._saving and not self._manager.is_saving_in_progress():
+            self._saving = False
+            self.wait()
+
+    def check_space(self, state: TrainState) -> None:
+        """Raises OutputError if there is no room for one more checkpoint of `state`."""
+        if is_first():
+            size = sum(leaf.nbytes for leaf in jax.tree.leaves(parts_of(state)))
+            check_space(self.folder, size)
 
     def restore(self, step: int, like: TrainState) -> tuple[TrainState, dict[str, float]]:
         """The state saved at `step`, and the sums of its unfinished log interval.
@@ -78,17 +118,39 @@ class Checkpoints:
           like: a state with the shapes, dtypes and shardings that are wanted.
 
         Raises:
-          CheckpointError: the checkpoint cannot be read, or holds another model or optimizer.
+          DamagedError: it cannot be read, or is not what was saved; one of several processes that
+            finds it so is enough.
+          CheckpointError: it holds another model or optimizer, or there is no access to it.
         """
-        args = {
-            "params": ocp.args.StandardRestore(like.params),
-            "opt_state": ocp.args.StandardRestore(like.opt_state),
-            "interval": ocp.args.JsonRestore(),
-        }
-        items = self._restore(step, args)
+        parts, sums, self.digest = read_checkpoint(self._at(step), parts_of(like), interval=True)
         number = jax.device_put(jax.numpy.int32(step), like.step.sharding)
-        table = self.restore_mask_table(step, like.mask_table)
-        return TrainState(number, items["params"], items["opt_state"], table), items["interval"]
+        return like._replace(step=number, **parts), sums
+
+    def restore_newest(self, like: TrainState) -> tuple[int, TrainState, dict[str, float]] | None:
+        """Step, state and sums of the newest checkpoint that is good; None if there is none yet.
+
+        Newer ones, which are damaged, are set aside with a line on stderr.
+
+        Raises:
+          CheckpointError: as `restore`; also if all are damaged, and then none is set aside.
+        """
+        damaged: dict[int, DamagedError] = {}
+        while step := first_of_all(max((s for s in self.steps() if s not in damaged), default=0)):
+            try:
+                state, sums = self.restore(step, like)
+            except DamagedError as error:
+                damaged[step] = error
+                continue
+            self._set_aside(damaged, step)
+            return step, state, sums
+        if damaged:
+            shown = ", ".join(f"{step} ({e.reason})" for step, e in list(damaged.items())[:3])
+            raise CheckpointError(
+                f"all checkpoints in {self.folder} are damaged: {shown}; put a copy back, or "
+                "choose another --workdir"
+            )
+        check_some_left(self.folder)
+        return None
 
     def restore_mask_table(self, step: int, like: Any) -> Any:
         """What masking followed at `step`, `()` for a `like` of `()`.
@@ -96,39 +158,55 @@ class Checkpoints:
         Raises:
           CheckpointError: as `restore`; also where the run's masking did not adapt.
         """
-        if not _is_there(like):
+        if not jax.tree.leaves(like):
             return like
-        args = {"mask_table": ocp.args.StandardRestore(_named(like))}
-        return self._restore(step, args)["mask_table"]["table"]
+        return read_checkpoint(self._at(step), {"mask_table": like})[0]["mask_table"]
 
     def restore_params(self, step: int, like: Params) -> Params:
         """The params saved at `step`; raises CheckpointError as `restore` does."""
-        return self._restore(step, {"params": ocp.args.StandardRestore(like)})["params"]
+        return read_checkpoint(self._at(step), {"params": like})[0]["params"]
 
     def wait(self) -> None:
         """Returns when the last save is on disk; raises OutputError if it could not be written."""
         with self._as_output_error():
             self._manager.wait_until_finished()
 
-    def _restore(self, step: int, args: dict) -> dict:
-        try:
-            return self._manager.restore(step, args=ocp.args.Composite(**args))
-        except Exception as error:
-            raise CheckpointError(
-                f"checkpoint {self.folder / str(step)} cannot be restored ({_first_line(error)}); "
-                "if it is damaged, remove that folder to continue from the one before"
-            ) from error
+    def _at(self, step: int) -> Path:
+        return self.folder / str(step)
+
+    def _set_aside(self, damaged: Mapping[int, DamagedError], step: int) -> None:
+        """Keeps damaged checkpoints out of the way of the saves that follow."""
+        if not damaged:
+            return
+        for number, error in damaged.items():
+            if is_first():
+                name = set_aside(self.folder, number)
+                warn(
+                    f"checkpoint {number} is damaged ({error.reason}); kept as {name}, going back "
+                    f"to {step}"
+                )
+        if jax.process_count() > 1:
+            ocp.multihost.sync_global_processes("damaged checkpoints are set aside")
+        self._manager.reload()  # or it would save nothing up to their numbers
 
     @contextlib.contextmanager
     def _as_output_error(self) -> Iterator[None]:
         try:
             yield
         except Exception as error:
+            # They would keep the disk full for the next attempt.
+            remove_unfinished(self.folder)
             raise OutputError(
-                f"a checkpoint could not be written to {self.folder} ({_first_line(error)}), the "
+                f"a checkpoint could not be written to {self.folder} ({first_line(error)}), the "
                 f"newest complete one is {self.latest()}; free some space and start the same "
                 "command again"
             ) from error
+
+
+def parts_of(state: TrainState) -> dict[str, Any]:
+    """What a checkpoint holds of a state as items of their own: its fields that have arrays."""
+    fields = state._asdict()
+    return {n: part for n, part in fields.items() if n != "step" and jax.tree.leaves(part)}
 
 
 @contextlib.contextmanager
@@ -154,13 +232,17 @@ def checkpoints_in(
                 keep_checkpoints_without_metrics=False,
             )
         )
+    if read_only:
+        yield Checkpoints(None, folder)
+        return
+    if is_first():
+        _tidy(folder)
     options = ocp.CheckpointManagerOptions(
         preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
         best_fn=_loss,  # without it Orbax writes no losses, and a restarted run forgets its best
         best_mode="min",
-        cleanup_tmp_directories=not read_only,
-        create=not read_only,
-        read_only=read_only,
+        step_name_format=OwnSteps(folder),
+        create=True,
         async_options=ocp.AsyncOptions(barrier_sync_fn=_wait_for_others),
     )
     manager = ocp.CheckpointManager(absolute(folder), options=options)
@@ -178,6 +260,33 @@ def checkpoints_in(
     manager.close()
 
 
+def _tidy(folder: Path) -> None:
+    """Removes what killed saves left; names what was never a checkpoint, and losses that are lost.
+
+    Orbax reads all losses when it starts.
+    """
+    remove_unfinished(folder)
+    for step in saved_steps(folder):
+        if not _has_its_loss(folder / str(step)):
+            remove_loss(folder / str(step))
+            warn(
+                f"the loss in checkpoint {step} is damaged, so it does not count as one of the best"
+            )
+    if strays := stray_names(folder):
+        warn(f"no checkpoints, so ignored: {', '.join(strays[:5])} in {folder}")
+
+
+def _has_its_loss(checkpoint: Path) -> bool:
+    file = checkpoint / "metrics" / "metrics"
+    if not file.exists():
+        return True
+    loss = (read_json(file) or {}).get("loss")
+    with contextlib.suppress(CheckpointError):  # told when it is read
+        kept = stored_digests(checkpoint)
+        return isinstance(loss, float) and (not kept["total"] or loss == kept["loss"])
+    return isinstance(loss, float)
+
+
 def _wait_for_others(*, key: str, timeout_ms: int) -> None:
     """Of several processes, a save waits for all; one whose own part has failed waits for none.
 
@@ -192,19 +301,22 @@ def _close(manager: ocp.CheckpointManager) -> None:
         manager.close()
 
 
-def _is_there(mask_table: Any) -> bool:
-    return bool(jax.tree.leaves(mask_table))
+class OwnSteps:
+    """How Orbax finds checkpoints: to itself any folder with a number is one."""
 
+    def __init__(self, folder: Path):
+        self._folder, self._any = folder, ocp.path.step.standard_name_format()
 
-def _named(mask_table: Any) -> dict[str, Any]:
-    """Orbax takes no bare array."""
-    return {"table": mask_table}
+    def build_name(self, step: int) -> str:
+        return self._any.build_name(step)
+
+    def find_all(self, base_path: Path) -> Iterator[ocp.path.step.Metadata]:
+        steps = saved_steps(self._folder)
+        return (found for found in self._any.find_all(base_path) if found.step in steps)
+
+    def find_step(self, base_path: Path, step: int) -> ocp.path.step.Metadata:
+        return self._any.find_step(base_path, step)
 
 
 def _loss(metrics: Mapping[str, float]) -> float:
     return metrics["loss"]
-
-
-def _first_line(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:120] if lines else 'no message'}"

@@ -14,9 +14,10 @@ from mlm.errors import HungError, NonFiniteError, OutputError
 from mlm.training.bucket_metrics import BucketMetricWriter
 from mlm.training.checkpoint import Checkpoints, checkpoints_in
 from mlm.training.metrics import Hardware, Interval, MetricWriter, NoWriter, host
-from mlm.training.processes import first_of_all, is_first
+from mlm.training.processes import is_first
 from mlm.training.progress import ProgressDisplay
 from mlm.training.signals import stop_on_signal
+from mlm.training.status import write_first, write_status
 from mlm.training.step import Batch, Params, StepMetrics, TrainState
 from mlm.training.watchdog import Pulse, watched
 from mlm.training.workdir import check_config, locked_workdir, write_json
@@ -64,7 +65,7 @@ class Run:
     keep_best: int = 0
     tensorboard: bool = False
     config: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    keep: Callable[[Path], None] = lambda workdir: None
+    keep: Callable[..., object] = lambda workdir: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,11 +117,14 @@ def train_in(
         # ---- where to start -------------------------------------------------------------------
         state = run.init_state()
         interval = Interval(slots=run.slots, hardware=run.hardware)
-        step = start = first_of_all(checkpoints.latest() or 0)
-        if start:
-            state, sums = checkpoints.restore(start, like=state)
+        step = start = 0
+        if found := checkpoints.restore_newest(like=state):
+            step, state, sums = found
+            start = step
             interval.resume(sums)
             display.say(f"continuing at step {start} of {run.total_steps}")
+        if start < run.total_steps:
+            checkpoints.check_space(state)
         writer = _writer(workdir, run, start)
         evaluation, pending = None, None
         batches = prefetch(run.batch_at, start=start, stop=run.total_steps, put=run.put)
@@ -157,9 +161,12 @@ def train_in(
             display.say(f"step {step}  {_summary(evaluation)}")
             return evaluation
 
+        def tell(kind: str, step: int):
+            write_status(workdir, kind, step, run.total_steps, digest=checkpoints.digest)
+
         try:
             if run.evaluate_first and not start:
-                _write(workdir / "eval-0.json", {"step": 0, "masks": evaluate()})
+                write_first(workdir / "eval-0.json", {"step": 0, "masks": evaluate()})
             watch.begin(step)
             for batch in _timed(batches, interval.wait):
                 # ---- one step -----------------------------------------------------------------
@@ -170,6 +177,7 @@ def train_in(
                 if step == start + 1:
                     finish_pending()
                 last, stopping = step == run.total_steps, stop.asked_at(step)
+                checkpoints.check()
 
                 # ---- evaluate -----------------------------------------------------------------
                 evaluation = None
@@ -185,7 +193,7 @@ def train_in(
                     loss = _first_loss(evaluation)
                     with watch.other("a save"):
                         checkpoints.save(step, state, interval=interval.sums, loss=loss)
-                    _write_status(workdir, "running", step, run.total_steps)
+                    tell("running", step)
                     seconds = time.monotonic() - began
                     interval.pause(seconds)
                     writer.write(step, {"perf/checkpoint_seconds": seconds})
@@ -195,7 +203,7 @@ def train_in(
             writer.flush()
             checkpoints.wait()
         except NonFiniteError as error:
-            _write_status(workdir, "non-finite", step, run.total_steps)
+            tell("non-finite", step)
             raise NonFiniteError(f"{error}; {_way_out(checkpoints)}") from None
         finally:
             watch.doing = "the end"
@@ -206,7 +214,7 @@ def train_in(
         complete = step == run.total_steps
         if complete and evaluation is None:  # it was complete before
             evaluation = run.evaluate(state.params)
-        _write_status(workdir, "complete" if complete else "stopped", step, run.total_steps)
+        tell("complete" if complete else "stopped", step)
         return Outcome(step, state, evaluation, 0 if complete else stop.exit_code)
 
 
@@ -227,16 +235,6 @@ def _writer(workdir: Path, run: Run, start: int) -> MetricWriter | BucketMetricW
         return NoWriter()
     kind = BucketMetricWriter if is_in_bucket(workdir) else MetricWriter
     return kind(workdir, resume_step=start, tensorboard=run.tensorboard)
-
-
-def _write_status(workdir: Path, state: str, step: int, total: int) -> None:
-    _write(workdir / "status.json", {"state": state, "step": step, "total_steps": total})
-
-
-def _write(file: Path, value: object) -> None:
-    """Of several processes the first writes what only one can; all write checkpoints."""
-    if is_first():
-        write_json(file, value)
 
 
 def _way_out(checkpoints: Checkpoints) -> str:

@@ -42,6 +42,13 @@ def first_of_all(number: int) -> int:
     return int(multihost_utils.broadcast_one_to_all(np.int32(number)))
 
 
+def worst_of_all(number: int) -> int:
+    """The largest `number` of all processes, each of which must ask."""
+    if jax.process_count() == 1:
+        return number
+    return int(multihost_utils.process_allgather(np.int32(number)).max())
+
+
 def check_devices_of_each() -> None:
     """Raises ConfigError unless all processes have as many devices; jax's own collectives fail."""
     counts = Counter(device.process_index for device in jax.devices())

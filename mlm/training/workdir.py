@@ -10,6 +10,7 @@ import fcntl
 import functools
 import json
 import os
+import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -25,7 +26,9 @@ from mlm.bucket import (
     told_as,
 )
 from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
+from mlm.json_text import parse_json
 from mlm.training.bucket_lock import bucket_lock, end
+from mlm.training.changes import Change, differences, is_of_data, refused
 from mlm.whole_file import write_whole
 
 # Fields that change nothing in the numbers of a run, so a resumed run may change them; of another
@@ -38,6 +41,9 @@ FREE_FIELDS = (
 # How a run is computed, which another machine may do in another way.
 MACHINE_FIELDS = ("model.attention", "train.remat", "deterministic")
 COMMITTED = "commit_success.txt"  # of Orbax
+# One of these is in every folder that Orbax has completed, whatever was lost of it since.
+SIGNS = (COMMITTED, "_CHECKPOINT_METADATA", "params")
+SPARE = 1_000_000  # bytes beside the arrays: metadata, metrics, status
 
 
 def workdir_path(place: str | Path, *, named: str = "--workdir") -> Path:
@@ -92,13 +98,9 @@ def locked_workdir(
 
 @contextlib.contextmanager
 def _flocked(path: Path) -> Iterator[None]:
-    try:
+    with _writable(path):
         path.mkdir(parents=True, exist_ok=True)
         lock = open(path / ".lock", "a+")  # noqa: SIM115 (held open to the end of the run)
-    except OSError as error:
-        raise OutputError(
-            f"--workdir {path} cannot be written ({error.strerror}); choose a folder that can"
-        ) from error
     with lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -108,62 +110,105 @@ def _flocked(path: Path) -> Iterator[None]:
                 f"--workdir {path} is in use by {lock.read().strip() or 'another process'}; "
                 "wait for it, stop it, or choose another folder"
             ) from None
-        lock.truncate(0)
-        lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-        lock.flush()
+        with _writable(path):
+            lock.truncate(0)
+            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
+            lock.flush()
+            folder = path / "checkpoints"
+            probe = (folder if folder.exists() else path) / ".probe"
+            write_whole(probe, "written before hours are spent\n")
+            probe.unlink()
         yield
 
 
-def check_config(workdir: Path, fields: Mapping[str, object]) -> None:
+@contextlib.contextmanager
+def _writable(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        file = f" at {error.filename}" if error.filename not in (None, str(path)) else ""
+        raise OutputError(
+            f"--workdir {path} cannot be written ({error.strerror}{file}); choose a folder that "
+            "can, or free some space"
+        ) from error
+
+
+def check_space(folder: Path, size: int) -> None:
+    """Raises OutputError unless one more checkpoint of `size` bytes fits; a bucket holds any."""
+    if is_in_bucket(folder):
+        return
+    free = shutil.disk_usage(folder).free
+    if free < size + SPARE:
+        raise OutputError(
+            f"a checkpoint needs {_amount(size + SPARE)}, {_amount(free)} are free in {folder}; "
+            "free some space, or choose another --workdir"
+        )
+
+
+def _amount(size: int) -> str:
+    return f"{size:,} bytes" if size < 10**7 else f"{size / 10**6:,.0f} MB"
+
+
+def check_config(
+    workdir: Path, fields: Mapping[str, object], *, allow_data_change: bool = False
+) -> list[Change]:
     """Refuses to continue the checkpoints of a run with other settings.
 
+    Args:
+      allow_data_change: take another seed and other fields of the data; they are returned.
+
     Raises:
-      ConfigError: up to five fields that differ are named.
+      ConfigError: fields differ; all of the data are named, and up to five others.
       CheckpointError: there are checkpoints, but no readable config.json.
     """
     steps = saved_steps(workdir / "checkpoints")
     if not steps:
-        return
+        return []
     stored = read_json(workdir / "config.json")
     if stored is None:
         raise CheckpointError(
             f"{workdir} holds checkpoints up to step {steps[-1]} but no readable config.json that "
             "says what they belong to; choose another --workdir"
         )
-    stored, fields = (json.loads(json.dumps(with_added(f))) for f in (stored, fields))
-    names = (n for n in sorted({*stored, *fields}) if stored.get(n) != fields.get(n))
-    differing = [
-        n for n in names if n not in MACHINE_FIELDS and not n.startswith(tuple(FREE_FIELDS))
+    found = [
+        change
+        for change in differences(with_added(stored), with_added(fields))
+        if change.field not in MACHINE_FIELDS and not change.field.startswith(tuple(FREE_FIELDS))
     ]
-    if differing:
-        shown = ", ".join(f"{n} {stored.get(n)} -> {fields.get(n)}" for n in differing[:5])
-        more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+    data = [change for change in found if is_of_data(change)]
+    if others := [change for change in found if not is_of_data(change)]:
+        shown = ", ".join(f"{name} {then} -> {now}" for name, then, now in others[:5])
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         raise ConfigError(
+            *(map(str, data) if not allow_data_change else ()),
             f"--workdir {workdir} holds a run with another config ({shown}{more}); "
-            "choose another folder, or set these fields back"
+            "choose another folder, or set these fields back",
         )
+    if data and not allow_data_change:
+        raise ConfigError(*refused(workdir, data))
+    return data
 
 
 def saved_steps(folder: Path) -> list[int]:
     """The steps of the checkpoints in `folder`, oldest first; no folder holds none.
 
     Orbax renames a step's folder when it is complete; what is damaged later still counts, so that
-    it is reported rather than passed over. Only an empty folder is no checkpoint. In a bucket there
-    is no renaming: there it writes `COMMITTED` into the folder as the last thing.
+    it is reported rather than passed over. A folder without any of `SIGNS` is no checkpoint. In a
+    bucket there is no renaming: there Orbax writes `COMMITTED` into the folder as the last thing.
     """
     if is_in_bucket(folder):
         steps = [name for name in names_in(folder) if name.isdigit()]
         return sorted(int(name) for name in steps if COMMITTED in names_in(folder / name))
     if not folder.is_dir():
         return []
-    steps = (p for p in folder.iterdir() if p.name.isdigit() and p.is_dir() and any(p.iterdir()))
-    return sorted(int(path.name) for path in steps)
+    steps = (path for path in folder.iterdir() if path.name.isdigit())
+    return sorted(int(p.name) for p in steps if any((p / sign).exists() for sign in SIGNS))
 
 
 def read_json(file: Path) -> dict | None:
     """The object in `file`; None if there is no such file, or it is torn or something else."""
     try:
-        value = json.loads(file.read_text())
+        value = parse_json(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return value if isinstance(value, dict) else None

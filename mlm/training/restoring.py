@@ -1,0 +1,274 @@
+"""Reading a checkpoint: its structure by name first, then its arrays, then their digests.
+
+Each of several processes reads what its own devices need, without waiting for the others, and then
+all agree on what came of it: what is damaged may be read by one of them only.
+"""
+
+import contextlib
+import functools
+import hashlib
+import inspect
+import json
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+import orbax.checkpoint as ocp
+
+from mlm.bucket import absolute, is_of_bucket
+from mlm.errors import CheckpointError
+from mlm.training.digests import Facts, changed_leaves, digests_of, shapes_of, total_of
+from mlm.training.processes import is_first, worst_of_all
+
+# Fields of the state that older checkpoints do not have; they come back as NaN: nothing yet.
+LATER = ("recent_losses",)
+SHOWN = 5  # leaves that an error names
+# Errors that say nothing about what is on the disk.
+PASSING = re.compile("RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTH")
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint that cannot be read, or whose arrays are not those that were saved.
+
+    Attributes:
+      reason: in a few words.
+    """
+
+    def __init__(self, checkpoint: Path, reason: str):
+        super().__init__(
+            f"checkpoint {checkpoint} is damaged ({reason}); python -m mlm doctor --repair "
+            f"--workdir {checkpoint.parent.parent} sets it aside"
+        )
+        self.reason = reason
+
+
+def read_checkpoint(
+    checkpoint: Path, like: Mapping[str, Any], *, interval: bool = False
+) -> tuple[dict[str, Any], dict[str, float], str]:
+    """Parts of a state, the sums of its interval if asked for, and the digest of the whole state.
+
+    Of several processes all must call this. A checkpoint from before digests is taken with a
+    warning, and the digest is '' then.
+
+    Args:
+      checkpoint: the folder of a step.
+      like: parts by name, with the shapes, dtypes and shardings that are wanted.
+
+    Raises:
+      DamagedError: it cannot be read, or is not what was saved, as at least one process finds.
+      CheckpointError: it holds another model or optimizer, or there is no access to it.
+    """
+    found, sums, stored, total, problem = {}, {}, {}, "", None
+    try:
+        kept = stored_digests(checkpoint)
+        stored, total = kept["leaves"], kept["total"]
+        stored = stored or _facts_of_orbax(checkpoint, like)
+        wanted = _without_later(stored, like)
+        _check_structure(checkpoint, stored, wanted)
+        found = {name: _read_part(checkpoint, name, part) for name, part in wanted.items()}
+        sums = _read_sums(checkpoint, kept) if interval else {}
+    except CheckpointError as error:
+        problem = error
+    _agree(checkpoint, problem)
+    if total:
+        changed = changed_leaves(found, stored)
+        _agree(checkpoint, DamagedError(checkpoint, _told(changed)) if changed else None)
+    elif is_first():
+        warn(f"checkpoint {checkpoint} is from before digests, so what was read is not verified")
+    nothing = {name: _nan(part) for name, part in like.items() if name not in found}
+    return found | nothing, sums, total
+
+
+def stored_digests(checkpoint: Path) -> dict[str, Any]:
+    """What `saved_digests` was when the checkpoint was saved; from before digests all is empty.
+
+    Raises:
+      DamagedError: it is not what was written.
+    """
+    if not (checkpoint / "digests").exists():
+        if "digests" in _items(checkpoint):
+            raise DamagedError(checkpoint, "digests: missing")
+        return {"leaves": {}, "total": "", "interval": "", "loss": None}
+    found = _read_json(checkpoint, "digests")
+    with contextlib.suppress(KeyError, TypeError, AttributeError):
+        sound = found["total"] == total_of(found["leaves"]) and found.keys() >= {"interval", "loss"}
+        if sound:
+            return found
+    raise DamagedError(checkpoint, "digests: changed")
+
+
+def saved_digests(
+    parts: Mapping[str, Any], interval: Mapping[str, float], loss: float | None
+) -> dict[str, Any]:
+    """The item `digests` of a checkpoint: of all arrays and numbers that it holds."""
+    leaves = digests_of(parts)
+    total = total_of(leaves)
+    return {"leaves": leaves, "total": total, "interval": _text_digest(interval), "loss": loss}
+
+
+def warn(text: str) -> None:
+    """One line on stderr, at once."""
+    sys.stderr.write(f"warning: {text}\n")
+    sys.stderr.flush()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of Orbax says, in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:120] if lines else 'no message'}"
+
+
+# ---- structure -----------------------------------------------------------------------------------
+
+
+def _items(checkpoint: Path) -> list[str]:
+    """The items that Orbax says there are; none if that cannot be read."""
+    try:
+        facts = json.loads((checkpoint / "_CHECKPOINT_METADATA").read_text())
+        return list(facts["item_handlers"])
+    except (OSError, ValueError, TypeError, KeyError):
+        return []
+
+
+def _facts_of_orbax(checkpoint: Path, like: Mapping[str, Any]) -> Facts:
+    """Shapes and dtypes of a checkpoint from before digests."""
+    names = [name for name in like if (checkpoint / name).is_dir()]
+    handler = ocp.StandardCheckpointHandler()
+    parts = {}
+    for name in names:
+        with _reading(checkpoint, name):
+            parts[name] = _bare(handler.metadata(absolute(checkpoint / name)).tree, like[name])
+    return shapes_of(parts)
+
+
+def _without_later(stored: Facts, like: Mapping[str, Any]) -> dict[str, Any]:
+    """The parts of `like` that a checkpoint should have."""
+    there = {path.partition("/")[0] for path in stored}
+    return {name: part for name, part in like.items() if name in there or name not in LATER}
+
+
+def _check_structure(checkpoint: Path, stored: Facts, wanted: Mapping[str, Any]) -> None:
+    there = {p: _kind(f) for p, f in stored.items() if p.partition("/")[0] in wanted}
+    asked = {path: _kind(facts) for path, facts in shapes_of(wanted).items()}
+    paths = [p for p in sorted({*there, *asked}) if there.get(p) != asked.get(p)]
+    if not paths:
+        return
+    missing = "not there"
+    shown = ", ".join(
+        f"{p} {there.get(p, missing)} -> {asked.get(p, missing)}" for p in paths[:SHOWN]
+    )
+    more = f" and {len(paths) - SHOWN} more" if len(paths) > SHOWN else ""
+    raise CheckpointError(
+        f"checkpoint {checkpoint} holds another model or optimizer ({shown}{more}); take the "
+        "config and the version that it was saved with, or choose another --workdir"
+    )
+
+
+def _kind(facts: Mapping[str, Any]) -> str:
+    return f"{facts['dtype']}{list(facts['shape'])}".replace(" ", "")
+
+
+# ---- arrays --------------------------------------------------------------------------------------
+
+
+def named(part: Any) -> Any:
+    """`part` as Orbax takes it: no bare array."""
+    return {"table": part} if jax.tree_util.all_leaves([part]) else part
+
+
+def _bare(part: Any, like: Any) -> Any:
+    """What `named` was given."""
+    return part["table"] if jax.tree_util.all_leaves([like]) else part
+
+
+def _read_part(checkpoint: Path, name: str, like: Any) -> Any:
+    _hush()
+    with _reading(checkpoint, name):
+        handler = ocp.StandardCheckpointHandler()
+        args = ocp.args.StandardRestore(named(like))
+        return _bare(handler.restore(absolute(checkpoint / name), args=args), like)
+
+
+def _read_json(checkpoint: Path, name: str) -> dict[str, Any]:
+    with _reading(checkpoint, name):
+        value = json.loads((checkpoint / name / "metadata").read_text())
+        if isinstance(value, dict):
+            return value
+    raise DamagedError(checkpoint, f"{name}: changed")
+
+
+def _read_sums(checkpoint: Path, kept: Mapping[str, Any]) -> dict[str, float]:
+    sums = _read_json(checkpoint, "interval")
+    if kept["interval"] and kept["interval"] != _text_digest(sums):
+        raise DamagedError(checkpoint, "interval: changed")
+    return sums
+
+
+def _text_digest(value: Mapping[str, float]) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _nan(part: Any) -> Any:
+    """Arrays as in `part`, which an older checkpoint does not have."""
+    return jax.tree.map(
+        lambda leaf: jax.device_put(np.full(leaf.shape, np.nan, leaf.dtype), leaf.sharding), part
+    )
+
+
+# ---- what went wrong -----------------------------------------------------------------------------
+
+
+@contextlib.contextmanager
+def _reading(checkpoint: Path, name: str) -> Iterator[None]:
+    """Tells damage from what a later attempt may be able to read."""
+    try:
+        yield
+    except Exception as error:
+        no_access = isinstance(error, (PermissionError, MemoryError)) or is_of_bucket(error)
+        if PASSING.search(str(error)) or (no_access and not isinstance(error, FileNotFoundError)):
+            raise CheckpointError(
+                f"checkpoint {checkpoint} cannot be read now ({first_line(error)}); start the same "
+                "command again"
+            ) from error
+        raise DamagedError(checkpoint, f"{name}: cannot be read") from error
+
+
+@functools.cache
+def _hush() -> None:
+    """Keeps quiet about the reads of other leaves, which Orbax drops when that of one fails.
+
+    What they say comes from threads and helps nobody; the error itself is raised.
+    """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+    tell = sys.unraisablehook
+
+    def others(found):
+        if not inspect.iscoroutine(found.object) and str(found.exc_value) != "Event loop is closed":
+            tell(found)
+
+    sys.unraisablehook = others
+
+
+def _told(changed: list[str]) -> str:
+    more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
+    return f"leaf {changed[0]}{more}: digest"
+
+
+def _agree(checkpoint: Path, problem: CheckpointError | None) -> None:
+    """Raises in every process if there is a problem in one; refusals come before damage."""
+    weight = 0 if problem is None else 1 if isinstance(problem, DamagedError) else 2
+    worst = worst_of_all(weight)
+    if worst == 0:
+        return
+    if problem is not None and weight == worst:
+        raise problem
+    if worst == 1:
+        raise DamagedError(checkpoint, "as another process has found")
+    raise CheckpointError(f"checkpoint {checkpoint} cannot be read by another process")
