@@ -144,7 +144,8 @@ def train_in(
             display.advance(done)
             if done % run.log_every == 0 or done == run.total_steps:
                 line = interval.line() | display.time_left(done)
-                writer.write(done, line)
+                with watch.other("writing metrics"):  # a bucket may be away for a minute
+                    writer.write(done, line)
                 if not line["masking/realised_rate"]:
                     display.say("nothing was predicted: python -m mlm doctor tells why")
                 display.log(done, line)
@@ -189,11 +190,11 @@ def train_in(
                 if last or stopping or step % run.save_every == 0:
                     finish_pending()
                     began = time.monotonic()
-                    writer.flush()
                     loss = _first_loss(evaluation)
                     with watch.other("a save"):
+                        writer.flush()
                         checkpoints.save(step, state, interval=interval.sums, loss=loss)
-                    tell("running", step)
+                        tell("running", step)
                     seconds = time.monotonic() - began
                     interval.pause(seconds)
                     writer.write(step, {"perf/checkpoint_seconds": seconds})

@@ -1,4 +1,4 @@
-"""The port of the coordinator asks for no password: only this machine reaches it, if it can be so."""
+"""The port of the coordinator asks for no password: only this machine may reach it, if possible."""
 
 import signal
 import socket
