@@ -119,6 +119,8 @@ def get_config() -> ConfigDict:
     # the input of each), or 'dots' (all but that and the results of their matrix products).
     config.train.remat = "none"
     config.train.loss = ""  # 'module:function' of logits and labels; empty: cross-entropy
+    config.train.max_nonfinite_in_a_row = 5  # losses or gradients; fewer are skipped, that many end
+    config.train.skip_spikes = False  # True: no update where the loss is far above those before
     config.train.freeze = ()  # patterns of whole parameter paths that stay, such as 'backbone/.*'
 
     # How devices share the work: their numbers multiply to all there are; -1: what is left of them.

@@ -34,7 +34,7 @@ from mlm.whole_file import write_whole
 # `mlm.saved.keep_text`.
 FREE_FIELDS = (
     "log. checkpoint. processes. eval.every_ eval.fill data.cache_dir data.corpus data.source "
-    "data.heldout_corpus data.store data.tokenizer mesh."
+    "data.heldout_corpus data.store data.tokenizer mesh. train.max_nonfinite_in_a_row"
 ).split()
 # How a run is computed, which another machine may do in another way.
 MACHINE_FIELDS = ("model.attention", "train.remat", "deterministic")
