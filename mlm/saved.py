@@ -21,8 +21,9 @@ from mlm.preparing import PreparedText
 from mlm.start import Start
 from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.changes import Change, differences, refused
-from mlm.training.checkpoint import checkpoints_in
+from mlm.training.checkpoint import checkpoints_in, parts_of
 from mlm.training.parameter_rules import parameter_shardings
+from mlm.training.restoring import check_structure, stored_digests, without_later
 from mlm.training.sharding import replicated
 from mlm.training.step import TrainState
 from mlm.training.workdir import read_json, saved_steps, write_json
@@ -243,6 +244,14 @@ def restore_state(
     like = _lying(jax.eval_shape(init_state), shardings)
     with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
         return checkpoints.restore(step, like)[0]
+
+
+def check_state_fits(init_state: Callable[[], TrainState], workdir: Path, step: int) -> None:
+    """Raises CheckpointError if a saved step is of another model or optimizer, or damaged."""
+    checkpoint = workdir / "checkpoints" / str(step)
+    if leaves := stored_digests(checkpoint)["leaves"]:  # there are none of older versions
+        parts = parts_of(jax.eval_shape(init_state))
+        check_structure(checkpoint, leaves, without_later(leaves, parts))
 
 
 def restore_mask_table(table: Any, workdir: Path, step: int) -> Any:
