@@ -41,6 +41,11 @@ def main(argv: Sequence[str]) -> int:
         metavar="N-M",
         help="profile the steps N to M into WORKDIR/profile, such as 100-105",
     )
+    parser.add_argument(
+        "--allow_data_change",
+        action="store_true",
+        help="go on with another seed, text or order of it than the run began with",
+    )
     cluster.add_flags(parser)
     args, config = parse_with_config(parser, argv)
     table = args.print_shardings
@@ -53,7 +58,13 @@ def main(argv: Sequence[str]) -> int:
     with cluster.joined(place, config, print_shardings=table):
         if table:
             return _print_shardings(config)
-        return run(config, args.workdir, profile=profile, one_heap=one_heap)
+        return run(
+            config,
+            args.workdir,
+            profile=profile,
+            one_heap=one_heap,
+            allow_data_change=args.allow_data_change,
+        )
 
 
 def _print_shardings(config: ConfigDict) -> int:
@@ -69,18 +80,20 @@ def run(
     *,
     profile: Steps | None = None,
     one_heap: bool = False,
+    allow_data_change: bool = False,
 ) -> int:
     """Trains, evaluates and reports into `workdir`; 0, or 130 / 143 if a signal stopped it.
 
     Args:
       profile: steps of which `WORKDIR/profile` tells where their time went.
       one_heap: what `use_one_heap` gave.
+      allow_data_change: whether a run that has begun may go on with other data.
     """
     first = cluster.is_first()  # of several processes: the one that writes for all
     with locked_workdir(workdir, first=first, lost=cluster.end) as workdir:
         cluster.share(workdir)
         config = _with_saved_sizes(config, workdir)
-        check_config(workdir, flat(config))
+        changes = check_config(workdir, flat(config), allow_data_change=allow_data_change)
 
         # jax takes a second or two to import: not before the config is known to be sound.
         from mlm import devices, experiment, saved
@@ -96,19 +109,23 @@ def run(
 
         print_config(console, config)
         devices.check_devices(config)
-        start = saved.kept_start(config, workdir)
+        start = saved.kept_start(config, workdir, allow_data_change=allow_data_change)
         exp = experiment.build(config, start=start, say=console.print)
         check_within(profile, exp.run.total_steps)
         print_experiment(console, exp)
         console.print(f"workdir {workdir}")
         if first:
-            exp.run.keep(workdir)
+            saved.check_steps_left(workdir, exp.run.total_steps)
+            changes = exp.run.keep(workdir, allowed=changes if allow_data_change else None)
+            for change in changes:
+                console.print(f"not bit-exact: {change}")
             write_json(workdir / "config.json", exp.run.config)
         steps, folder = profile if first else None, workdir / "profile"
         begin = functools.partial(exp.run.begin, command=_command())
         step = keep_freed_memory(exp.run.step) if one_heap else exp.run.step
         with profiled(step, steps, folder, say=console.print) as step:
-            outcome = train_in(workdir, dataclasses.replace(exp.run, step=step, begin=begin))
+            ready = dataclasses.replace(exp.run, step=step, begin=begin)
+            outcome = train_in(workdir, ready, hung=cluster.end)
         if outcome.exit_code:
             console.print(f"stopped and saved at step {outcome.step}; the same command continues")
             return outcome.exit_code

@@ -61,6 +61,7 @@ ADDED = {
     "train.max_nonfinite_in_a_row": 1,
     "train.remat": "none",
     "train.skip_spikes": False,
+    "train.step_timeout_seconds": None,
 }
 
 

@@ -20,12 +20,19 @@ NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQU
 NOT_WRITABLE |= {errno.ENAMETOOLONG}
 
 
+class HelpShown(SystemExit):
+    """The one exit of our own that goes past `run_command`'s errors."""
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser whose errors are config errors, and that never guesses abbreviations."""
 
     def __init__(self, **kwargs):
         super().__init__(allow_abbrev=False, **kwargs)
         self.add_argument("--verbose", action="store_true", help="show tracebacks of errors")
+
+    def exit(self, status: int = 0, message: str | None = None):
+        raise HelpShown(status)
 
     def error(self, message: str):
         raise ConfigError(f"{message}; {self.prog} --help lists the arguments")
@@ -56,6 +63,10 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> int:
         return main(sys.argv[1:]) or 0
     except MlmError as error:
         return _report(str(error), error.exit_code, verbose)
+    except HelpShown:
+        return 0
+    except SystemExit as error:  # with code 0 it would look like a run that is complete
+        return _report(f"sys.exit({error.code!r}) was called by code of the config", 1, verbose)
     except KeyboardInterrupt:
         return _report("interrupted; the same command goes on", 130, verbose)
     except BrokenPipeError:  # who read our output has seen enough, as `head` does

@@ -16,7 +16,7 @@ from typing import NoReturn
 from ml_collections import ConfigDict
 
 from mlm.config import flat
-from mlm.errors import ConfigError, MlmError, PeerError
+from mlm.errors import ConfigError, HungError, MlmError, PeerError
 from mlm.lifeline import Lifeline, Place
 from mlm.meeting import meet
 from mlm.versions import versions
@@ -43,6 +43,7 @@ class _Joined:
     def __init__(self, place: Place, lifeline: Lifeline):
         self.place, self.lifeline = place, lifeline
         self.message = ""  # of the error that ends this process
+        self.hung = False  # whether that is a step that never ends
 
 
 def add_flags(parser: argparse.ArgumentParser) -> None:
@@ -203,8 +204,6 @@ def _initialize(place: Place, limits: ConfigDict) -> None:
     # jax takes SIGTERM for itself from here on, and only the training loop asks for it; until then
     # the signal ends the process as always, see `mlm.training.signals`.
     jax.config.update("jax_enable_preemption_service", False)
-    host, port = place.address
-    local = host in ("127.0.0.1", "localhost")
     try:
         jax.distributed.initialize(
             place.coordinator,
@@ -215,7 +214,7 @@ def _initialize(place: Place, limits: ConfigDict) -> None:
             initialization_timeout=limits.init_timeout_seconds,
             heartbeat_timeout_seconds=limits.heartbeat_timeout_seconds + LATER,
             shutdown_timeout_seconds=limits.shutdown_timeout_seconds,
-            coordinator_bind_address=f"{host}:{port}" if local else None,
+            coordinator_bind_address=place.loopback and f"{place.loopback}:{place.address[1]}",
         )
     except RuntimeError as error:
         raise PeerError(
@@ -228,7 +227,8 @@ def end(error: MlmError) -> NoReturn:
     """Ends this process, from whichever of its threads, with one line; the others end with it."""
     os.write(2, f"error: {error}\n".encode())
     if _joined is not None:
-        _joined.message = str(error)
+        _joined.lifeline.leaving = True
+        _joined.message, _joined.hung = str(error), isinstance(error, HungError)
     os._exit(leave(error.exit_code))
 
 
@@ -250,5 +250,5 @@ def leave(exit_code: int) -> int:
         time.sleep(0.2)  # its own message comes first also where it passes through a pipe
         place = _joined.place
         line = f"process {place.index} of {place.count} failed (exit code {exit_code}): "
-        _joined.lifeline.fail(exit_code, line + _joined.message)
+        _joined.lifeline.fail(exit_code, line + _joined.message, hung=_joined.hung)
     return exit_code

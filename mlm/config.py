@@ -27,9 +27,11 @@ OPTIONAL = (  # fields that may be None
     "masking.final_mask_token_rate",
     "masking.final_random_token_rate",
     "log.peak_flops",
+    "train.step_timeout_seconds",
 )
 # Fields of config.model that pretrained weights decide.
 ARCHITECTURE = ("layers", "width", "heads", "hidden", "max_length", "epsilon", "head_epsilon")
+LONGEST = 100  # characters of a value that an error shows
 STANDARD_RATE = 0.15  # every run is evaluated at BERT's rate, so that runs can be compared
 
 
@@ -192,6 +194,8 @@ def _set(config: ConfigDict, name: str, value: object) -> None:
 
 def _typed(name: str, value: object, wanted: type, optional: bool) -> object:
     """`value` as the field's type; only an int may become a float, and None an optional field."""
+    if is_number(value) and not is_finite(value) and isinstance(value, int):
+        raise ConfigError(f"{name} is {shown(value)}; give a finite number")
     if wanted is float and is_number(value):
         return float(value)
     if wanted is tuple and isinstance(value, (str, list, tuple)):
@@ -203,7 +207,7 @@ def _typed(name: str, value: object, wanted: type, optional: bool) -> object:
     if wanted is ConfigDict:
         raise ConfigError(f"{name} has fields of its own; set one of them, as {name}.FIELD=VALUE")
     raise ConfigError(
-        f"{name} is {value!r}, of type {type(value).__name__}; it needs {wanted.__name__}"
+        f"{name} is {shown(value)}, of type {type(value).__name__}; it needs {wanted.__name__}"
     )
 
 
@@ -237,9 +241,23 @@ def _sections(config: ConfigDict) -> list[str]:
 def _literal(text: str) -> object:
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, RecursionError, MemoryError):  # the last of deep nesting
         words = {"true": True, "false": False, "none": None, "nan": math.nan, "inf": math.inf}
         return words.get(text.lower(), text)
+
+
+def shown(value: object) -> str:
+    """A value as an error may hold it: not of any length."""
+    text = repr(value) if not isinstance(value, int) or abs(value) < 10**30 else "beyond 10**30"
+    return text if len(text) <= LONGEST else f"{text[: LONGEST - 3]}..."
+
+
+def is_finite(value: int | float) -> bool:
+    """Whether a number is one that a float can hold."""
+    try:
+        return math.isfinite(value)
+    except OverflowError:
+        return False
 
 
 def is_number(value: object) -> bool:

@@ -59,3 +59,9 @@ class PeerError(MlmError, ConnectionError):
     def __init__(self, message: str, *, exit_code: int = 75):
         super().__init__(message)
         self.exit_code = exit_code  # that of the process that failed first
+
+
+class HungError(MlmError, TimeoutError):
+    """A step takes so long that it will not end; a restart may help."""
+
+    exit_code = 75

@@ -10,6 +10,7 @@ import functools
 from collections.abc import Callable, Iterable
 
 import jax
+import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
@@ -33,7 +34,8 @@ from mlm.text import Tokenizer
 from mlm.training.loop import Run
 from mlm.training.processes import check_same, put_whole
 from mlm.training.sharding import batch_places, by_row, put_batch, replicated, row_parts
-from mlm.training.step import TrainState
+from mlm.training.step import Batch, TrainState
+from mlm.training.watchdog import Pulse
 
 # Fields that may name a function of the user.
 OWN = ("masking.unit", "masking.weights", "masking.schedule", "model.custom", "train.loss")
@@ -122,8 +124,10 @@ def build(
     apply = learning.apply
     length, whole = config.model.max_length, replicated(mesh)
     fill = make_fill_mask(apply, text.tokenizer, length=length, out=whole)
-    evaluate = _make_evaluate(config, text, held_out, apply, mesh)
+    pulse = Pulse()
+    evaluate = _make_evaluate(config, text, held_out, apply, mesh, pulse)
     run = _make_run(config, rows, learning, evaluate, mesh)
+    run = dataclasses.replace(run, pulse=pulse)
     conditions = conditions_of(flat(config), mesh, attention=execution.attention)
     origin = {"start": start, "text": text, "rows": rows, "weights": config.masking.weights}
     run = dataclasses.replace(
@@ -167,6 +171,7 @@ def _make_run(config, rows: Rows, learning: Learning, evaluate, mesh: Mesh) -> R
         put=functools.partial(put_batch, mesh, size=batch_size),
         evaluate=evaluate,
         total_steps=total,
+        step_seconds=config.train.step_timeout_seconds,
         log_every=every(config.log),
         eval_every=every(config.eval),
         save_every=every(config.checkpoint),
@@ -188,19 +193,27 @@ def _make_run(config, rows: Rows, learning: Learning, evaluate, mesh: Mesh) -> R
     )
 
 
-def _make_evaluate(config, text: PreparedText, rows: Rows, apply, mesh: Mesh) -> Callable:
+def _make_evaluate(
+    config, text: PreparedText, rows: Rows, apply, mesh: Mesh, pulse: Pulse
+) -> Callable:
     """Evaluation on masks that no training setting changes, so that runs can be compared."""
     special = text.tokenizer.special
     size = min(config.eval.max_examples, len(rows))
     # The last batch is filled up anyway, so any number of devices can share the rows.
     parts = row_parts(mesh)
     batch_size = -(-config.eval.batch_size // parts) * parts
+    whole = by_row(mesh)
+
+    def put(batch: dict[str, np.ndarray]) -> Batch:
+        pulse.beat()
+        return put_whole(whole, batch)
+
     return make_evaluate(
         apply,
         make_evaluation_masks(config, text.tokenizer),
         lambda: eval_rows(rows, size, batch_size, special.pad),
         mask_token_id=special.mask,
         unigram_log_probs=unigram_log_probs(token_counts(text.train)),
-        put=functools.partial(put_whole, by_row(mesh)),
+        put=put,
         replicated=replicated(mesh),
     )

@@ -9,6 +9,8 @@ Messages are lines of JSON. Like jax's own service, the port asks for no passwor
 """
 
 import contextlib
+import faulthandler
+import ipaddress
 import json
 import os
 import socket
@@ -35,6 +37,18 @@ class Place(NamedTuple):
     def address(self) -> tuple[str, int]:
         host, _, port = self.coordinator.rpartition(":")
         return host.strip("[]"), int(port)
+
+    @property
+    def loopback(self) -> str | None:
+        """Where to listen so that only this machine can connect; None if others must."""
+        host = "127.0.0.1" if self.address[0] == "localhost" else self.address[0]
+        try:
+            address = ipaddress.ip_address(host)
+        except ValueError:  # a name
+            return None
+        if not address.is_loopback:
+            return None
+        return f"[{host}]" if address.version == 6 else host
 
 
 class Peer:
@@ -104,18 +118,22 @@ class Lifeline:
         with self._changed:
             self._changed.wait_for(lambda: self._over >= self._peers.keys())
 
-    def fail(self, exit_code: int, message: str) -> None:
-        """Tells that this process ends with an error, so that the others end with it."""
-        self._spread(self._place.index, exit_code, message)
+    def fail(self, exit_code: int, message: str, *, hung: bool = False) -> None:
+        """Tells that this process ends with an error, so that the others end with it.
+
+        Where that is a step which never ends, any of them may be the cause, and shows its stacks.
+        """
+        self._spread(self._place.index, exit_code, message, hung)
 
     def _tell(self, message: Mapping[str, object], but: int | None = None) -> None:
         for index, peer in self._peers.items():
             if index != but:
                 peer.send(message)
 
-    def _spread(self, process: int, exit_code: int, message: str) -> None:
+    def _spread(self, process: int, exit_code: int, message: str, hung: bool = False) -> None:
         self._over.update(self._peers)  # they end because of this, which is no news
-        self._tell({"failed": process, "exit_code": exit_code, "message": message}, but=process)
+        told = {"failed": process, "exit_code": exit_code, "message": message, "hung": hung}
+        self._tell(told, but=process)
         if self._place.index == 0:
             time.sleep(0.5)  # others abort when jax's service, which is here, ends before them
 
@@ -133,18 +151,25 @@ class Lifeline:
                     self._over.add(index)
                     self._changed.notify_all()
             elif "failed" in message:
-                self._end(message["failed"], message["exit_code"], message["message"])
+                self._end(
+                    message["failed"],
+                    message["exit_code"],
+                    message["message"],
+                    hung=message.get("hung", False),
+                )
         if index not in self._over:
             silent = time.monotonic() - began >= self._silence
             what = f"has said nothing for {self._silence:g} s" if silent else "is gone"
             process = f"process {index} of {self._place.count}"
             self._end(index, PeerError.exit_code, f"{process} {what}; {WAY_OUT}")
 
-    def _end(self, process: int, exit_code: int, message: str) -> None:
+    def _end(self, process: int, exit_code: int, message: str, *, hung: bool = False) -> None:
         """Ends this process because of another one."""
         if self.leaving:
             return
+        if hung:
+            faulthandler.dump_traceback(2)
         os.write(2, f"error: {message}\n".encode())
         if self._place.index == 0:
-            self._spread(process, exit_code, message)
+            self._spread(process, exit_code, message, hung)
         os._exit(exit_code)

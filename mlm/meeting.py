@@ -41,13 +41,14 @@ def meet(place: Place, facts: Mapping[str, object], *, seconds: float, silence: 
 
 def _listener(place: Place, facts: dict, seconds: float) -> socket.socket:
     """A socket on the port of the coordinator: of this machine alone if that is what is named."""
-    host, port = place.address
-    local = host in ("127.0.0.1", "localhost")
+    port = place.address[1]
     began, wait = time.monotonic(), min(PORT_SECONDS, seconds)
     while True:
         try:
-            if local:
-                return socket.create_server(("127.0.0.1", port), backlog=1024)
+            if host := place.loopback:
+                family = socket.AF_INET6 if ":" in host else socket.AF_INET
+                address = host.strip("[]"), port
+                return socket.create_server(address, family=family, backlog=1024)
             both = socket.has_dualstack_ipv6()
             family = socket.AF_INET6 if both else socket.AF_INET
             return socket.create_server(

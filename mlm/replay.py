@@ -82,6 +82,7 @@ def replay(
     total = duration(config.train, "total", epoch=len(rows), batch_size=size)
     if not 1 <= step <= total:
         raise ConfigError(f"--step is {step}; the run in {workdir} has steps 1 to {total}")
+    saved.check_unchanged(workdir, step)
     adapt = adaptive(config, text.tokenizer.vocabulary_size)
     kept = [s for s in saved_steps(workdir / "checkpoints") if s < total]
     table = () if adapt is None else _table(config, workdir, step, kept, adapt, retrain, start, say)

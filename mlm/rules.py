@@ -7,10 +7,20 @@ from collections.abc import Iterable
 from ml_collections import ConfigDict
 
 from mlm.bucket import is_url
-from mlm.config import OPTIONAL, SUFFIXES, flat, is_number, suffixes, unknown_field
+from mlm.config import (
+    OPTIONAL,
+    SUFFIXES,
+    flat,
+    is_finite,
+    is_number,
+    shown,
+    suffixes,
+    unknown_field,
+)
 from mlm.errors import ConfigError
 from mlm.masking_rules import MASKING_CHECKS
 from mlm.mesh_rules import MESH_CHECKS, MESH_FIELDS, tensor_problems
+from mlm.type_rules import type_problems
 
 POSITIVE = (
     "data.length data.vocabulary_size data.tokenizer_sample data.temperature "
@@ -88,6 +98,10 @@ def validate(config: ConfigDict) -> None:
     missing = sorted(REQUIRED - names)
     if missing:
         raise ConfigError(*(f"the config lacks {m}; see configs/default.py" for m in missing))
+    numbers = (*POSITIVE, *SECONDS, *NOT_NEGATIVE, *SHARES, *BELOW_ONE, "data.heldout_fraction")
+    wrong = list(type_problems(flat(config), texts=(*TEXTS, *CHOICES), numbers=numbers))
+    if wrong:  # nothing else can be said of them
+        raise ConfigError(*wrong)
     unknown = (n for n in sorted(names - REQUIRED) if not OTHER_FIELDS.fullmatch(n))
     problems = [unknown_field(config, name) for name in unknown]
     problems += [p for check in CHECKS for p in check(config)]
@@ -106,8 +120,8 @@ def validate_sizes(config: ConfigDict) -> None:
 def _numbers(config: ConfigDict) -> Iterable[str]:
     fields = flat(config)
     for name, value in fields.items():
-        if is_number(value) and not math.isfinite(value):
-            yield f"{name} is {value}; give a finite number"
+        if is_number(value) and not is_finite(value):
+            yield f"{name} is {shown(value)}; give a finite number"
     rules = [(POSITIVE, lambda v: v > 0, "above 0"), (NOT_NEGATIVE, lambda v: v >= 0, "0 or more")]
     rules += [(SECONDS, lambda v: 0 < v <= LONGEST, f"above 0 and at most {LONGEST}")]
     rules += [(SHARES, lambda v: 0 <= v <= 1, "between 0 and 1")]
@@ -209,6 +223,9 @@ def _computing(config: ConfigDict) -> Iterable[str]:
             "model.attention 'cudnn' adds up gradients in no fixed order and deterministic is "
             "True; choose 'auto' or 'einsum'"
         )
+    seconds = config.train.step_timeout_seconds
+    if seconds is not None and not 0 < seconds <= LONGEST:
+        yield f"train.step_timeout_seconds is {seconds}; it must be above 0 and at most {LONGEST}"
     peak = config.log.peak_flops
     if peak is not None and peak <= 0:
         yield f"log.peak_flops is {peak}; give operations per second, such as 989e12"

@@ -31,7 +31,12 @@ def stored_config(workdir: Path, overrides: Mapping[str, object]) -> ConfigDict:
             f"{workdir / 'config.json'} cannot be read; name the folder of a run of train.py as "
             "--workdir, or put the file back"
         )
-    config = from_flat(with_added(fields))
+    try:
+        config = from_flat(with_added(fields))
+    except (AttributeError, TypeError, ValueError) as error:
+        raise CheckpointError(
+            f"{workdir / 'config.json'} is not what train.py wrote ({error!s:.80}); put it back"
+        ) from error
     apply_overrides(config, overrides)
     check_config(workdir, flat(config))
     validate(config)

@@ -73,7 +73,7 @@ def test_a_healthy_run_is_well(healthy, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["mlm", "doctor", f"--workdir={healthy / 'run'}"])
     assert run_command(main) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f"{len(lines) - 1} ok: all is well" and len(lines) == 21
+    assert lines[-1] == f"{len(lines) - 1} ok: all is well" and len(lines) == 28
     assert all(line.startswith("ok       ") for line in lines[:-1])
 
 
@@ -132,7 +132,7 @@ def test_a_swapped_tokenizer(copy, monkeypatch, capsys):
     content["normalizer"]["lowercase"] = False
     file.write_text(json.dumps(content))
     [(key, words)] = found(copy / "run").items()
-    assert key == ("bad", "text and tokenizer of the run") and "began with tokenizer" in words
+    assert key == ("bad", "text and tokenizer of the run") and words.startswith("tokenizer: ")
     monkeypatch.setattr(sys, "argv", ["mlm", "doctor", f"--workdir={copy / 'run'}"])
     assert run_command(main) == 1
     assert "1 bad: not all is well" in capsys.readouterr().out
@@ -155,7 +155,7 @@ def test_a_damaged_store(copy):
 def test_another_text(copy):
     meta = copy / "text/train/meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"fingerprint": "x"}))
-    assert "began with text" in found(copy / "run")["bad", "text and tokenizer of the run"]
+    assert "text: " in found(copy / "run")["bad", "text and tokenizer of the run"]
 
 
 def test_other_evaluation_masks(copy):

@@ -129,7 +129,8 @@ def test_an_unchecked_config_file_is_read_without_a_crash():
     with pytest.raises(ConfigError) as error:
         validate(config)
     found = "\n".join(error.value.problems)
-    for words in ("rate is 'x'; it must be", "patterns is 2.5; give an", "ngram is 3", "is 'y'"):
+    must = ("rate is 'x', of type str; it must be a number", "patterns is 2.5, of type float")
+    for words in (*must, "ngram is 3, of type int", "final_rate is 'y'"):
         assert words in found
 
 

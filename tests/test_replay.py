@@ -180,8 +180,9 @@ def test_what_cannot_be_replayed_is_refused_in_a_line(scheduled, tmp_path, monke
     def refused(exit_code, words, *arguments):
         monkeypatch.setattr(sys, "argv", ["mlm", "replay", *map(str, arguments)])
         assert run_command(main) == exit_code
-        [line] = capsys.readouterr().err.splitlines()
+        *others, line = capsys.readouterr().err.splitlines()
         assert line.startswith("error: ") and words in line, line
+        assert all(other.endswith(" now") for other in others), others
 
     here = f"--workdir={workdir}"
     refused(4, "config.json cannot be read", f"--workdir={tmp_path}", "--step=1")

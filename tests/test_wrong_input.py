@@ -134,7 +134,9 @@ def test_the_workdir_of_another_config(run, tmp_path):
     refused(result, 4, str(workdir), "up to step 5", "no readable config.json")
     (workdir / "config.json").write_text(json.dumps({"seed": 9}))
     result = run(train_script, f"--workdir={workdir}")
-    refused(result, 2, str(workdir), "holds a run with another config", "choose another folder")
+    assert result[0] == 2 and "seed: 9 then, 0 now" in result[1]
+    words = "holds a run with another config", "choose another folder"
+    assert all(word in result[1][-1] for word in (str(workdir), *words))
 
 
 def test_prompts_are_checked_before_training(run):
@@ -360,11 +362,14 @@ def test_a_run_that_began_with_another_tokenizer_or_text(run, tiny, tmp_path):
     text.write_text(json.dumps(facts))
     refused(run(train_script), 4, "tokenizer.json", "missing or damaged", "another --workdir")
     other = other_tokenizer(tokenizer)
-    refused(run(train_script), 4, str(workdir), f"tokenizer {other.hash[:12]}")
+    words = f"tokenizer {other.hash[:12]} of {other.vocabulary_size} ids"
+    refused(run(train_script), 4, str(workdir), words, "another --workdir")
     shutil.copy(store / "tokenizer.json", tokenizer)
     for name, value in (("text", "another text"), ("order", 0), ("rows", [0, 3, 9])):
         text.write_text(json.dumps(facts | {name: value}))
-        refused(run(train_script), 4, f"began with {name} {value}", "another --workdir")
+        code, lines = run(train_script)
+        assert code == 4 and lines[0].startswith(f"{name}: {value} then, "), lines
+        assert len(lines) == 2 and "began with other data (a difference)" in lines[1]
     # All is as it was: now the checkpoint itself, of which nothing is left, is what fails.
     text.write_text(json.dumps(facts))
     refused(run(train_script), 4, "damaged: 5 (params: cannot be read)", "put a copy back")

@@ -2,6 +2,7 @@
 
 import contextlib
 import ctypes
+import functools
 import os
 import re
 import signal
@@ -68,7 +69,7 @@ def _start(command: Sequence[str], address: str, count: int, index: int) -> subp
         text=True,
         errors="replace",
         start_new_session=True,  # a terminal's Ctrl-C reaches this process, which passes it on
-        preexec_fn=_die_with_parent,
+        preexec_fn=functools.partial(_die_with, os.getpid()),
         **(others if index else {}),
     )
     process.reader = None
@@ -78,10 +79,12 @@ def _start(command: Sequence[str], address: str, count: int, index: int) -> subp
     return process
 
 
-def _die_with_parent() -> None:
-    """In a child: Linux kills it if this process is killed."""
+def _die_with(parent: int) -> None:
+    """In a child: Linux kills it if `parent` is killed."""
     with contextlib.suppress(AttributeError, OSError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it was, before Linux had been told
+        os._exit(128 + signal.SIGKILL)
 
 
 def _show_errors(process: subprocess.Popen, index: int) -> None:

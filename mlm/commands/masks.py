@@ -10,7 +10,7 @@ from mlm.cli import Parser, config_overrides, parse_with_config
 from mlm.determinism import make_deterministic
 from mlm.errors import ConfigError
 from mlm.stored_config import OVERRIDES, stored_config
-from mlm.training.workdir import found_workdir
+from mlm.training.workdir import found_workdir, locked_workdir
 
 
 def inspect(argv: Sequence[str]) -> None:
@@ -78,6 +78,12 @@ def doctor(argv: Sequence[str]) -> int:
     """
     parser = Parser(prog="python -m mlm doctor", description=doctor.__doc__)
     parser.add_argument("--workdir", help="folder of a run of train.py")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="first mend what is safe to mend in --workdir: set damaged checkpoints aside, remove "
+        "what killed saves left, correct status.json",
+    )
     if not {a.partition("=")[0] for a in argv} & {"--workdir", "--config", "--help", "-h"}:
         raise ConfigError("nothing to examine; give --workdir of a run, or --config of a new one")
     if given := any(a.partition("=")[0] == "--workdir" for a in argv):
@@ -88,6 +94,10 @@ def doctor(argv: Sequence[str]) -> int:
     else:
         args, config = parse_with_config(parser, argv)
     make_deterministic(config.deterministic)
+    if args.repair:
+        if not given:
+            raise ConfigError("--repair mends the folder of a run; name it as --workdir")
+        _repair(workdir)
 
     from mlm.checkup import examine_config, examine_run
     from mlm.console import make_console
@@ -100,3 +110,11 @@ def doctor(argv: Sequence[str]) -> int:
         else examine_config(config, say=console.print)
     )
     return int(print_findings(console, found) == "bad")
+
+
+def _repair(workdir: Path) -> None:
+    from mlm.upkeep import repair_files
+
+    with locked_workdir(workdir):
+        for line in repair_files(workdir):
+            print(f"repaired: {line}")

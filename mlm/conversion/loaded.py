@@ -1,13 +1,13 @@
 """What the loaders of checkpoint folders share: their result, JSON, and refusals on one line."""
 
 import dataclasses
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import jax
 
 from mlm.errors import CheckpointError
+from mlm.json_text import parse_json
 from mlm.models.distilbert import DistilBertConfig
 from mlm.models.masked_lm import Params
 
@@ -46,8 +46,8 @@ def read_json(path: Path) -> dict:
     if not path.is_file():
         raise CheckpointError(f"{path.parent} has no {path.name}; it must be a folder with a model")
     try:
-        content = json.loads(path.read_bytes())
-    except (ValueError, RecursionError, OSError) as error:
+        content = parse_json(path.read_bytes())
+    except (ValueError, OSError) as error:
         raise CheckpointError(
             f"{path} is not JSON ({shown(str(error))}); copy or download it again"
         ) from error

@@ -20,7 +20,8 @@ def prefetch(
     """`put(batch_at(k))` for k = start ... stop - 1, each made up to `depth` batches ahead.
 
     Both functions run in the thread; `put` is the place for moving a batch to the devices. What
-    they raise is raised here, at the batch it belongs to. The thread starts with the first batch
+    they raise, or anything else that ends the thread, is raised here, at the batch it belongs to.
+    The thread starts with the first batch
     asked for and ends with the iterator: at its end, when it is closed, or when it is dropped.
     """
     made = SimpleQueue()
@@ -28,15 +29,16 @@ def prefetch(
     closing = threading.Event()
 
     def make() -> None:
-        for k in range(start, stop):
-            free.acquire()
-            if closing.is_set():
-                return
-            try:
+        k = start
+        try:
+            while k < stop and free.acquire() and not closing.is_set():
                 made.put((put(batch_at(k)), None))
-            except BaseException as error:
-                made.put((None, error))
-                return
+                k += 1
+        except Exception as error:
+            made.put((None, error))
+        except BaseException as error:  # raised as it is it would end the process without a word
+            told = RuntimeError(f"the thread that makes batches was ended at batch {k}: {error!r}")
+            made.put((None, told))
 
     thread = threading.Thread(target=make, name="prefetch", daemon=True)
     thread.start()

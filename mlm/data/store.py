@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from mlm.array_file import map_array
 from mlm.errors import DataError
+from mlm.json_text import parse_json
 
 # D documents, T tokens, V vocabulary
 
@@ -136,7 +138,7 @@ def open_store(path: str | Path, *, tokenizer_hash: str | None = None) -> TokenS
 def _read_meta(path: Path) -> dict:
     file = path / "meta.json"
     try:
-        meta = json.loads(file.read_text())
+        meta = parse_json(file.read_text())
     except OSError as error:
         raise DataError(
             f"no token store at {path} ({error.strerror}: meta.json); prepare the corpus first"
@@ -187,9 +189,9 @@ def _map_tokens(file: Path, meta: dict) -> np.memmap:
 
 def _map_doc_ends(file: Path, meta: dict) -> np.ndarray:
     try:
-        ends = np.load(file, mmap_mode="r")
-    except (OSError, ValueError, EOFError) as error:
-        raise _damaged(file, str(error).splitlines()[0]) from error
+        ends = map_array(file)
+    except (OSError, ValueError) as error:
+        raise _damaged(file, " ".join(str(error).split())) from error
     if ends.shape != (meta["documents"],) or ends.dtype != np.int64:
         raise _damaged(
             file, f"{ends.dtype}{list(ends.shape)}, meta.json says int64[{meta['documents']}]"
@@ -233,7 +235,7 @@ def mark_checked(path: Path) -> None:
 
 def _is_checked(path: Path) -> bool:
     try:
-        return json.loads((path / "checked.json").read_text()) == _states(path)
+        return parse_json((path / "checked.json").read_text()) == _states(path)
     except (OSError, ValueError):
         return False
 

@@ -16,6 +16,7 @@ import numpy as np
 
 from mlm.data.store import TokenStore, sha256
 from mlm.errors import DataError, OutputError
+from mlm.json_text import parse_json
 from mlm.whole_file import write_whole
 
 # T tokens, N any number
@@ -168,7 +169,7 @@ def _meta(store: TokenStore, file: Path, units: int, name: str, settings: dict) 
 
 def _read_meta(file: Path) -> dict:
     try:
-        meta = json.loads(file.read_text(encoding="utf-8"))
+        meta = parse_json(file.read_text(encoding="utf-8"))
     except OSError as error:
         raise DataError(
             f"no units at {file.parent} ({error.strerror}: units.json); write them with "

@@ -17,6 +17,7 @@ import numpy as np
 
 from mlm.data.store import DTYPES, FORMAT_VERSION, mark_checked, sha256, smallest_dtype
 from mlm.errors import DataError, OutputError
+from mlm.json_text import parse_json
 from mlm.whole_file import write_whole
 
 SHARD = 1 << 24  # tokens after which a killed writer need not go back: some seconds of work
@@ -126,12 +127,13 @@ def _journal(folder: Path, token_size: int) -> tuple[int, int, int]:
     Zeros at first, and where the journal is torn or says more than the files hold.
     """
     try:
-        entry = json.loads((folder / "journal.json").read_text())
+        entry = parse_json((folder / "journal.json").read_text())
         read, tokens, max_id = entry["read"], entry["tokens"], entry["max_id"]
         sizes = [(folder / name).stat().st_size for name in ("tokens.bin", "ends.bin")]
+        whole = sizes[0] >= tokens * token_size and sizes[1] >= read * 8
+        whole = whole and all(type(n) is int and n >= 0 for n in (read, tokens, max_id))
     except (OSError, ValueError, KeyError, TypeError):
         return 0, 0, 0
-    whole = sizes[0] >= tokens * token_size and sizes[1] >= read * 8
     return (read, tokens, max_id) if whole else (0, 0, 0)
 
 

@@ -9,6 +9,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from mlm.array_file import map_array
+
 # The least weight of an id that may be selected: devices treat smaller numbers as 0, "never".
 LEAST = float(np.finfo(np.float32).tiny)
 
@@ -94,10 +96,8 @@ def _load(path: str) -> np.ndarray:
     if not Path(path).is_file():
         raise ValueError(f"weights {path}: no such file; write one with numpy.save")
     try:
-        table = np.load(path, allow_pickle=False)
-        if not isinstance(table, np.ndarray) or table.dtype.kind not in "biuf":
-            raise ValueError(f"holds {getattr(table, 'dtype', 'several arrays')}")
-    except (ValueError, EOFError, OSError) as error:
+        table = map_array(path)
+    except (ValueError, OSError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"weights {path}: no .npy file of numbers ({reason}); write one with numpy.save"

@@ -16,6 +16,7 @@ from mlm.data.ngrams import WordTable
 from mlm.data.pmi import Collocations, collocation_starts, find_collocations
 from mlm.data.units import save_units
 from mlm.errors import DataError, MlmError, OutputError
+from mlm.json_text import parse_json
 from mlm.preparing.folder import PreparedText
 from mlm.preparing.lock import one_at_a_time
 from mlm.text import continuations, wordless
@@ -73,7 +74,7 @@ def top_collocations(folder: str | Path, number: int = 20) -> list[dict]:
     file = Path(folder) / LIST
     try:
         with file.open(encoding="utf-8") as lines:
-            return [json.loads(line) for line in islice(lines, number)]
+            return [parse_json(line) for line in islice(lines, number)]
     except (OSError, ValueError) as error:
         raise DataError(
             f"no list of collocations at {file} ({error}); name the folder that a run with "

@@ -137,10 +137,6 @@ def _digest(text: str) -> bytes:
     return hashlib.blake2b(text.encode(), digest_size=16).digest()
 
 
-def _digest(text: str) -> bytes:
-    return hashlib.blake2b(text.encode(), digest_size=16).digest()
-
-
 def _read_source(
     settings: TextSettings, key: tuple, place: str, counts: Counter, origin: dict
 ) -> Iterator[str]:

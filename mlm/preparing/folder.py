@@ -20,6 +20,7 @@ import tokenizers
 from mlm.data.store import TokenStore, open_store
 from mlm.data.writer import fill_store
 from mlm.errors import DataError, MlmError, OutputError
+from mlm.json_text import parse_json
 from mlm.preparing.documents import HELDOUT, TRAIN, Scan, TextSettings, read_sides, scan
 from mlm.preparing.encode import encode, with_progress
 from mlm.preparing.lock import one_at_a_time
@@ -163,7 +164,7 @@ def _make(
 def _scanned(settings: TextSettings, partial: Path, say: Callable) -> Scan:
     """What a pass over the text finds; a killed process has left it in `scan.json`."""
     with contextlib.suppress(OSError, ValueError):
-        found = Scan(**json.loads((partial / "scan.json").read_text()))
+        found = Scan(**parse_json((partial / "scan.json").read_text()))
         say(f"continuing with {settings.shown} where it was stopped")
         return found
     (partial / "scan.json").unlink(missing_ok=True)  # torn by a power cut
@@ -248,6 +249,6 @@ def _cache_name(settings: TextSettings, given: Tokenizer | None) -> str:
 
 def _name_of(folder: Path) -> str | None:
     try:
-        return json.loads((folder / "prepared.json").read_text())["name"]
+        return parse_json((folder / "prepared.json").read_text())["name"]
     except (OSError, ValueError, KeyError):
         return None

@@ -6,7 +6,6 @@ B batch, L length, P mask slots.
 """
 
 import dataclasses
-import json
 import math
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ import jax
 import numpy as np
 
 from mlm.errors import CheckpointError
+from mlm.json_text import parse_json
 from mlm.masking import MaskedLMMaskGenerator, MaskingSpec, check_rate, check_split, required_slots
 from mlm.masking.spec import as_integer
 from mlm.pretrained import Pretrained, load_pretrained
@@ -209,7 +209,7 @@ def read_settings(folder: Path) -> dict[str, Any]:
     if not file.exists():
         return {}
     try:
-        config = json.loads(file.read_text(encoding="utf-8"))["config"]
+        config = parse_json(file.read_text(encoding="utf-8"))["config"]
         return {name: config[name] for name in SETTINGS if name in config}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise CheckpointError(

@@ -6,7 +6,6 @@
 
 import glob
 import gzip
-import json
 import os
 import sys
 import zlib
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from mlm.errors import DataError
+from mlm.json_text import parse_json
 from mlm.text.reading import REPLACEMENT, Reading, record_text
 from mlm.text.tables import read_parquet
 
@@ -140,10 +140,9 @@ def _split(lines: Iterator[str], rule: str) -> Iterator[str]:
 
 def _parse(text: str, reading: Reading, counts: Counter, where: str) -> str:
     try:
-        record = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        deep = isinstance(error, RecursionError)
-        reason = "nested too deeply" if deep else getattr(error, "msg", str(error))
+        record = parse_json(text)
+    except ValueError as error:
+        reason = getattr(error, "msg", str(error))
         at = f" (column {error.colno})" if hasattr(error, "colno") else ""
         raise DataError(f"{where} is not JSON: {reason}{at}; mend it{WANTED}") from error
     if not isinstance(record, dict):

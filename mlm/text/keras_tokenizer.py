@@ -17,6 +17,7 @@ import tokenizers
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers
 
 from mlm.errors import DataError
+from mlm.json_text import parse_json
 from mlm.text.tokenizer import SPECIAL_TOKENS, Tokenizer, with_bert_frame, with_special_tokens
 from mlm.text.vocabulary import parse_vocabulary, read_text
 
@@ -86,8 +87,8 @@ def is_keras_tokenizer(content: str) -> bool:
     if '"registered_name"' not in content:  # the library's file may hold a large vocabulary
         return False
     try:
-        settings = json.loads(content)
-    except (ValueError, RecursionError):
+        settings = parse_json(content)
+    except ValueError:
         return False
     return isinstance(settings, dict) and "registered_name" in settings
 
@@ -166,8 +167,8 @@ def _read_settings(path: Path) -> dict[str, object]:
     """The settings in a preset's tokenizer.json, after a look at each of them."""
     way_out = "; use the tokenizer of another checkpoint, or train one"
     try:
-        content = json.loads(read_text(path))
-    except (ValueError, RecursionError) as error:
+        content = parse_json(read_text(path))
+    except ValueError as error:
         if isinstance(error, DataError):
             raise
         raise DataError(f"{path} is not JSON ({error}){way_out}") from error

@@ -5,12 +5,12 @@ are in another file. A `vocab.txt` holds the pieces alone: how text is normalise
 `tokenizer_config.json` beside it, where there is one.
 """
 
-import json
 from pathlib import Path
 
 import tokenizers
 
 from mlm.errors import DataError
+from mlm.json_text import parse_json
 from mlm.text.keras_tokenizer import is_keras_tokenizer, load_keras_tokenizer
 from mlm.text.tokenizer import Tokenizer, bert_tokenizer, with_special_tokens
 from mlm.text.vocabulary import parse_vocabulary, read_text
@@ -78,7 +78,7 @@ def _normalisation(path: Path) -> dict[str, bool | None]:
         return {}
     way_out = "; mend it, or use the tokenizer.json of the same checkpoint"
     try:
-        config = json.loads(read_text(path))
+        config = parse_json(read_text(path))
     except ValueError as error:
         raise DataError(f"{path} is not JSON ({error}){way_out}") from error
     if not isinstance(config, dict):

@@ -10,7 +10,7 @@ import numpy as np
 
 from mlm.bucket import is_in_bucket
 from mlm.data.prefetch import prefetch
-from mlm.errors import NonFiniteError, OutputError
+from mlm.errors import HungError, NonFiniteError, OutputError
 from mlm.training.bucket_metrics import BucketMetricWriter
 from mlm.training.checkpoint import Checkpoints, checkpoints_in
 from mlm.training.evaluations import deciding_loss, evaluation_text, flat_evaluation
@@ -20,6 +20,7 @@ from mlm.training.progress import ProgressDisplay
 from mlm.training.signals import stop_on_signal
 from mlm.training.status import write_first, write_status
 from mlm.training.step import Batch, Params, StepMetrics, TrainState
+from mlm.training.watchdog import Pulse, watched
 from mlm.training.workdir import check_config, locked_workdir, write_json
 
 
@@ -35,6 +36,8 @@ class Run:
       evaluate: params to `{"token@0.15": {"loss": nats, ...}, ...}`, the first entry being the one
         that decides which checkpoint is best.
       total_steps, log_every, eval_every, save_every: in steps.
+      pulse: what `evaluate` beats with each batch, or at least once in an hour.
+      step_seconds: after which a step hangs; None: see `mlm.training.watchdog`.
       evaluate_first: whether the params are evaluated before the first step too.
       hardware: what speeds are related to.
       slots: B * L, for the share of padding and tokens per second.
@@ -59,13 +62,15 @@ class Run:
     save_every: int
     slots: int
     hardware: Hardware = Hardware()
+    pulse: Pulse = dataclasses.field(default_factory=Pulse)
+    step_seconds: float | None = None
     evaluate_first: bool = False
     max_nonfinite_in_a_row: int = 1
     keep_last: int = 1
     keep_best: int = 0
     tensorboard: bool = False
     config: Mapping[str, object] = dataclasses.field(default_factory=dict)
-    keep: Callable[[Path], None] = lambda workdir: None
+    keep: Callable[..., object] = lambda workdir: None
     begin: Callable[[Path, int], None] = lambda workdir, step: None
 
 
@@ -99,10 +104,13 @@ def train(run: Run, workdir: str | Path) -> Outcome:
         return train_in(workdir, run)
 
 
-def train_in(workdir: Path, run: Run) -> Outcome:
+def train_in(
+    workdir: Path, run: Run, *, hung: Callable[[HungError], None] | None = None
+) -> Outcome:
     """`train`, in a folder that this process has locked and whose config is this run's.
 
-    Called by all of several processes it trains one model: the first has locked the folder.
+    Called by all of several processes it trains one model: the first has locked the folder. When
+    nothing goes on any more, `hung` is called in a thread to end the process.
     """
     with (
         stop_on_signal() as stop,
@@ -110,6 +118,7 @@ def train_in(workdir: Path, run: Run) -> Outcome:
             workdir / "checkpoints", keep_last=run.keep_last, keep_best=run.keep_best
         ) as checkpoints,
         ProgressDisplay(total=run.total_steps, quiet=not is_first()) as display,
+        watched(run.pulse, step_seconds=run.step_seconds, folder=workdir, hung=hung) as watch,
     ):
         # ---- where to start -------------------------------------------------------------------
         state = run.init_state()
@@ -137,6 +146,7 @@ def train_in(workdir: Path, run: Run) -> Outcome:
             pending = None
             if note := interval.add(done, host(metrics)):
                 display.say(note)
+            watch.completed(done)
             if done == start + 1:  # it compiled: speed and time left are measured from here
                 interval.start_clock()
                 display.start_clock(done)
@@ -153,7 +163,8 @@ def train_in(workdir: Path, run: Run) -> Outcome:
         def evaluate() -> dict[str, dict]:
             """Evaluates the state as it is now, and logs it."""
             began = time.monotonic()
-            evaluation = run.evaluate(state.params)
+            with watch.other("an evaluation"):
+                evaluation = run.evaluate(state.params)
             seconds = time.monotonic() - began
             interval.pause(seconds)
             writer.write(step, flat_evaluation(evaluation) | {"perf/evaluation_seconds": seconds})
@@ -166,6 +177,7 @@ def train_in(workdir: Path, run: Run) -> Outcome:
         try:
             if run.evaluate_first and not start:
                 write_first(workdir / "eval-0.json", {"step": 0, "masks": evaluate()})
+            watch.begin(step)
             for batch in _timed(batches, interval.wait):
                 # ---- one step -----------------------------------------------------------------
                 state, metrics = run.step(state, batch)
@@ -175,7 +187,6 @@ def train_in(workdir: Path, run: Run) -> Outcome:
                 if step == start + 1:
                     finish_pending()
                 last, stopping = step == run.total_steps, stop.asked_at(step)
-
                 checkpoints.check()
 
                 # ---- evaluate -----------------------------------------------------------------
@@ -190,19 +201,22 @@ def train_in(workdir: Path, run: Run) -> Outcome:
                     began = time.monotonic()
                     writer.flush()
                     loss = deciding_loss(evaluation)
-                    checkpoints.save(step, state, interval=interval.sums, loss=loss)
+                    with watch.other("a save"):
+                        checkpoints.save(step, state, interval=interval.sums, loss=loss)
                     tell("running", step)
                     seconds = time.monotonic() - began
                     interval.pause(seconds)
                     writer.write(step, {"perf/checkpoint_seconds": seconds})
                 if stopping:
                     break
+            watch.doing = "the last save"
             writer.flush()
             checkpoints.wait()
         except NonFiniteError as error:
             tell("non-finite", step)
             raise NonFiniteError(f"{error}; {_way_out(checkpoints)}") from None
         finally:
+            watch.doing = "the end"
             batches.close()
             writer.close()
 

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 
 from mlm.errors import NonFiniteError, OutputError
+from mlm.json_text import parse_json
 from mlm.training.step import StepMetrics
 from mlm.whole_file import write_whole
 
@@ -219,11 +220,13 @@ def read_metrics(file: Path) -> list[dict]:
     if not file.exists():
         return []
     lines = []
-    for text in file.read_text().splitlines():
+    for text in file.read_bytes().splitlines():
         try:
-            lines.append(json.loads(text))
-        except json.JSONDecodeError:
+            line = parse_json(text)
+        except ValueError:
             continue
+        if isinstance(line, dict) and isinstance(line.get("step"), int):
+            lines.append(line)
     return lines
 
 

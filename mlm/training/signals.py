@@ -1,6 +1,10 @@
 """Signals end training at the end of the step, with what was learnt until then.
 
 Signals have one owner: Python in a process by itself, jax where several must stop at one step.
+
+Python runs handlers in the main thread between two bytecodes: not while that compiles, writes, or
+waits for others. Its C handler writes each signal into a pipe besides, from where a thread answers
+at once.
 """
 
 import contextlib
@@ -51,7 +55,8 @@ def stop_on_signal() -> Iterator[StopRequest]:
     """A request that SIGTERM or SIGINT fills in; a second signal leaves at once.
 
     Outside the main thread (a notebook server's worker) Python allows no handlers; the request
-    then stays empty. Of several processes it is enough that one gets the signal.
+    then stays empty. Of several processes it is enough that one gets the signal; of SIGTERM, which
+    hosts get seconds apart, a second one changes nothing there.
     """
     if jax.process_count() > 1:
         with _stop_together() as request:
@@ -59,13 +64,13 @@ def stop_on_signal() -> Iterator[StopRequest]:
         return
     request = StopRequest()
 
-    def handle(signum, frame):
+    def answer(signum: int) -> None:
         if request.signum:
             os._exit(128 + signum)
         request.signum = signum
         _say(f"{signal.Signals(signum).name} received, saving at the end of the step")
 
-    with _handled_by(handle, signal.SIGTERM, signal.SIGINT):
+    with _answered_by(answer, signal.SIGTERM, signal.SIGINT):
         yield request
 
 
@@ -77,17 +82,45 @@ def _stop_together() -> Iterator[StopRequest]:
     jax.config.update("jax_enable_preemption_service", True)
     distributed.global_state.initialize_preemption_sync_manager()
 
-    def handle(signum, frame):
+    def answer(signum: int) -> None:
         if request.signum:
             os._exit(128 + signum)
         request.signum = signum
+        _say("SIGINT received, saving at the end of a step of all processes")
         os.kill(os.getpid(), signal.SIGTERM)
 
     try:
-        with _handled_by(handle, signal.SIGINT):
+        with _answered_by(answer, signal.SIGINT):
             yield request
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+
+@contextlib.contextmanager
+def _answered_by(answer: Callable[[int], None], *signals: signal.Signals) -> Iterator[None]:
+    """`answer(signum)` in a thread, for each that comes, whatever the main thread does."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+
+    def listen() -> None:
+        while read := os.read(reader, 1):
+            if read[0] in signals:
+                answer(read[0])
+
+    thread = threading.Thread(target=listen, name="signals", daemon=True)
+    thread.start()
+    before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+    try:
+        with _handled_by(lambda signum, frame: None, *signals):
+            yield
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(writer)  # which ends the thread, when it has answered all
+        thread.join()
+        os.close(reader)
 
 
 @contextlib.contextmanager

@@ -26,7 +26,9 @@ from mlm.bucket import (
     told_as,
 )
 from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
-from mlm.training.bucket_lock import bucket_lock, end
+from mlm.json_text import parse_json
+from mlm.training.bucket_lock import bucket_lock, bucket_owner, end
+from mlm.training.changes import Change, differences, is_of_data, refused
 from mlm.whole_file import write_whole
 
 # Fields that change nothing in the numbers of a run, so a resumed run may change them; of another
@@ -34,7 +36,8 @@ from mlm.whole_file import write_whole
 # `mlm.saved.keep_text`.
 FREE_FIELDS = (
     "log. checkpoint. processes. eval.every_ eval.fill data.cache_dir data.corpus data.source "
-    "data.heldout_corpus data.store data.tokenizer mesh. train.max_nonfinite_in_a_row"
+    "data.heldout_corpus data.store data.tokenizer mesh. train.step_timeout_seconds "
+    "train.max_nonfinite_in_a_row"
 ).split()
 # How a run is computed, which another machine may do in another way.
 MACHINE_FIELDS = ("model.attention", "train.remat", "deterministic")
@@ -94,6 +97,18 @@ def locked_workdir(
         yield path
 
 
+def lock_owner(workdir: Path) -> str | None:
+    """Who has locked `workdir` now; None if no one has."""
+    if is_in_bucket(workdir):
+        return bucket_owner(workdir)
+    with contextlib.suppress(OSError), open(workdir / ".lock") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return lock.read().strip() or "another process"
+    return None
+
+
 @contextlib.contextmanager
 def _flocked(path: Path) -> Iterator[None]:
     with _writable(path):
@@ -131,50 +146,63 @@ def _writable(path: Path) -> Iterator[None]:
         ) from error
 
 
+def free_space(folder: Path) -> int | None:
+    """Bytes that are free where `folder` lies; None in a bucket, which holds any."""
+    return None if is_in_bucket(folder) else shutil.disk_usage(folder).free
+
+
 def check_space(folder: Path, size: int) -> None:
-    """Raises OutputError unless one more checkpoint of `size` bytes fits; a bucket holds any."""
-    if is_in_bucket(folder):
-        return
-    free = shutil.disk_usage(folder).free
-    if free < size + SPARE:
+    """Raises OutputError unless one more checkpoint of `size` bytes fits."""
+    free = free_space(folder)
+    if free is not None and free < size + SPARE:
         raise OutputError(
-            f"a checkpoint needs {_amount(size + SPARE)}, {_amount(free)} are free in {folder}; "
+            f"a checkpoint needs {amount(size + SPARE)}, {amount(free)} are free in {folder}; "
             "free some space, or choose another --workdir"
         )
 
 
-def _amount(size: int) -> str:
+def amount(size: int) -> str:
     return f"{size:,} bytes" if size < 10**7 else f"{size / 10**6:,.0f} MB"
 
 
-def check_config(workdir: Path, fields: Mapping[str, object]) -> None:
+def check_config(
+    workdir: Path, fields: Mapping[str, object], *, allow_data_change: bool = False
+) -> list[Change]:
     """Refuses to continue the checkpoints of a run with other settings.
 
+    Args:
+      allow_data_change: take another seed and other fields of the data; they are returned.
+
     Raises:
-      ConfigError: up to five fields that differ are named.
+      ConfigError: fields differ; all of the data are named, and up to five others.
       CheckpointError: there are checkpoints, but no readable config.json.
     """
     steps = saved_steps(workdir / "checkpoints")
     if not steps:
-        return
+        return []
     stored = read_json(workdir / "config.json")
     if stored is None:
         raise CheckpointError(
             f"{workdir} holds checkpoints up to step {steps[-1]} but no readable config.json that "
             "says what they belong to; choose another --workdir"
         )
-    stored, fields = (json.loads(json.dumps(with_added(f))) for f in (stored, fields))
-    names = (n for n in sorted({*stored, *fields}) if stored.get(n) != fields.get(n))
-    differing = [
-        n for n in names if n not in MACHINE_FIELDS and not n.startswith(tuple(FREE_FIELDS))
+    found = [
+        change
+        for change in differences(with_added(stored), with_added(fields))
+        if change.field not in MACHINE_FIELDS and not change.field.startswith(tuple(FREE_FIELDS))
     ]
-    if differing:
-        shown = ", ".join(f"{n} {stored.get(n)} -> {fields.get(n)}" for n in differing[:5])
-        more = f" and {len(differing) - 5} more" if len(differing) > 5 else ""
+    data = [change for change in found if is_of_data(change)]
+    if others := [change for change in found if not is_of_data(change)]:
+        shown = ", ".join(f"{name} {then} -> {now}" for name, then, now in others[:5])
+        more = f" and {len(others) - 5} more" if len(others) > 5 else ""
         raise ConfigError(
+            *(map(str, data) if not allow_data_change else ()),
             f"--workdir {workdir} holds a run with another config ({shown}{more}); "
-            "choose another folder, or set these fields back"
+            "choose another folder, or set these fields back",
         )
+    if data and not allow_data_change:
+        raise ConfigError(*refused(workdir, data))
+    return data
 
 
 def saved_steps(folder: Path) -> list[int]:
@@ -196,7 +224,7 @@ def saved_steps(folder: Path) -> list[int]:
 def read_json(file: Path) -> dict | None:
     """The object in `file`; None if there is no such file, or it is torn or something else."""
     try:
-        value = json.loads(file.read_text())
+        value = parse_json(file.read_bytes())
     except (FileNotFoundError, NotADirectoryError, ValueError):
         return None
     return value if isinstance(value, dict) else None

@@ -167,7 +167,7 @@ def test_settings_that_ours_does_not_have(preset, setting, value):
         ('{"registered_name": "keras_hub>DistilBertTokenizer"}', "has no config"),
         ("[]", "is of None, but"),
         ("{", "is not JSON (Expecting"),
-        ("[" * 100_000, "is not JSON (maximum recursion"),
+        ("[" * 100_000, "is not JSON (nested too deeply"),
     ],
 )
 def test_a_tokenizer_json_that_cannot_be_used(preset, content, complaint):

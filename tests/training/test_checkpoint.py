@@ -168,3 +168,112 @@ def test_a_mask_table_that_is_not_there(folder):
         assert checkpoints.restore_mask_table(5, ()) == ()
         with pytest.raises(CheckpointError, match=r"another model .*\(mask_table not there"):
             checkpoints.restore_mask_table(5, jnp.zeros(3))
+
+
+# ---- where a run goes on ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def three(tmp_path):
+    """Checkpoints 1, 2 and 3, of noise."""
+    with checkpoints_in(tmp_path, keep_last=3) as checkpoints:
+        for step in (1, 2, 3):
+            checkpoints.save(step, noise(step), interval={"steps": step}, loss=None)
+    return tmp_path
+
+
+def noise(step):
+    state = make_state(step, shape=(50, 40))
+    values = jax.random.normal(jax.random.key(step), (50, 40))
+    state.params["layers"][0]["w"] = values
+    return state
+
+
+def flip(checkpoint):
+    file = max((checkpoint / "params").rglob("d/*"), key=lambda file: file.stat().st_size)
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 64
+    file.write_bytes(content)
+
+
+def newest(folder):
+    with checkpoints_in(folder, keep_last=3) as checkpoints:
+        return checkpoints.restore_newest(make_state(0, shape=(50, 40)))
+
+
+def test_the_newest_is_taken_and_its_digest_known(three, tmp_path_factory):
+    assert newest(tmp_path_factory.mktemp("none")) is None
+    with checkpoints_in(three, keep_last=3) as checkpoints:
+        step, state, sums = checkpoints.restore_newest(make_state(0, shape=(50, 40)))
+        assert step == 3 and sums == {"steps": 3} and equal(state, noise(3))
+        digest = checkpoints.digest
+        checkpoints.save(4, state, interval={}, loss=None)
+        assert checkpoints.digest == digest  # of the same arrays
+        checkpoints.save(5, noise(5), interval={}, loss=None)
+        assert checkpoints.digest != digest and len(digest) == 16
+
+
+def test_damaged_ones_are_set_aside_and_later_saves_are_not_passed_over(three, capsys):
+    flip(three / "3")
+    (three / "2/opt_state/_METADATA").write_text("{")
+    with checkpoints_in(three, keep_last=3) as checkpoints:
+        step, state, _ = checkpoints.restore_newest(make_state(0, shape=(50, 40)))
+        assert step == 1 and equal(state, noise(1))
+        told = [
+            "warning: checkpoint 3 is damaged (leaf params/layers/0/w: digest); kept as 3.bad, "
+            "going back to 1",
+            "warning: checkpoint 2 is damaged (opt_state: cannot be read); kept as 2.bad, "
+            "going back to 1",
+        ]
+        assert capsys.readouterr().err.splitlines() == told
+        for number in (2, 3):
+            checkpoints.save(number, noise(number), interval={}, loss=None)
+    assert newest(three)[0] == 3 and capsys.readouterr().err == ""
+    assert {p.name for p in three.iterdir()} == {"1", "2", "3", "2.bad", "3.bad"}
+
+
+def test_if_all_are_damaged_the_run_does_not_begin_again(three):
+    for step in (1, 2, 3):
+        flip(three / str(step))
+    for _ in range(2):  # and nothing has changed for the next attempt
+        with pytest.raises(
+            CheckpointError, match=r"all .* damaged: 3 \(leaf .*\), 2 .*, 1 .*; put"
+        ):
+            newest(three)
+    assert {p.name for p in three.iterdir()} == {"1", "2", "3"}
+    for step in (1, 2, 3):
+        (three / str(step)).rename(three / f"{step}.bad")
+    with pytest.raises(CheckpointError, match=r"set aside \(1.bad, 2.bad, 3.bad\)"):
+        newest(three)
+
+
+def test_another_model_is_not_set_aside(three):
+    with pytest.raises(CheckpointError, match="3 holds another model"):
+        with checkpoints_in(three) as checkpoints:
+            checkpoints.restore_newest(make_state(0, shape=(4, 4)))
+    assert (three / "3").is_dir()
+
+
+def test_strays_are_no_checkpoints_and_not_in_the_way(three, capsys):
+    (three / "9").mkdir()
+    (three / "4/notes").mkdir(parents=True)
+    (three / "abc").mkdir()
+    with checkpoints_in(three, keep_last=1) as checkpoints:
+        assert checkpoints.restore_newest(make_state(0, shape=(50, 40)))[0] == 3
+        checkpoints.save(4, noise(4), interval={}, loss=None)
+        checkpoints.save(9, noise(9), interval={}, loss=None)
+    assert f"warning: no checkpoints, so ignored: 4, 9, abc in {three}" in capsys.readouterr().err
+    assert {p.name for p in three.iterdir()} == {"9", "4.bad", "9.bad", "abc"}
+    assert newest(three)[0] == 9
+
+
+@pytest.mark.parametrize("content", ["", '{"loss": 9.0}', '{"loss": "low"}'])
+def test_a_damaged_loss_does_not_make_the_best(tmp_path, capsys, content):
+    with checkpoints_in(tmp_path, keep_last=1, keep_best=1) as checkpoints:
+        for step, loss in ((1, 1.0), (2, 2.0)):
+            checkpoints.save(step, make_state(step), interval=SUMS, loss=loss)
+    (tmp_path / "1/metrics/metrics").write_text(content)
+    with checkpoints_in(tmp_path, keep_last=1, keep_best=1) as checkpoints:
+        checkpoints.save(3, make_state(3), interval=SUMS, loss=3.0)
+    assert "the loss in checkpoint 1 is damaged" in capsys.readouterr().err
+    assert {p.name for p in tmp_path.iterdir()} == {"2", "3"}

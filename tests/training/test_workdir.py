@@ -51,6 +51,26 @@ def test_another_config_is_refused_field_by_field(tmp_path):
         check_config(tmp_path, {**same, "masking.rate": 0.3})
 
 
+def test_other_data_is_refused_side_by_side_unless_it_is_allowed(tmp_path):
+    (tmp_path / "checkpoints/3/params").mkdir(parents=True)
+    stored = {"seed": 1, "data.length": 16, "data.corpus": "a.txt", "masking.weights": "a.npy"}
+    write_json(tmp_path / "config.json", stored)
+    now = {"seed": 2, "data.length": 32, "data.corpus": "b.txt", "masking.weights": "b.npy"}
+    with pytest.raises(ConfigError, match="--allow_data_change") as caught:
+        check_config(tmp_path, now)
+    assert list(caught.value.problems[:3]) == [
+        "data.length: 16 then, 32 now",
+        "masking.weights: a.npy then, b.npy now",
+        "seed: 1 then, 2 now",
+    ]
+    found = check_config(tmp_path, now, allow_data_change=True)
+    assert [change.field for change in found] == ["data.length", "masking.weights", "seed"]
+    assert check_config(tmp_path, stored, allow_data_change=True) == []
+    for other in ({"train.batch_size": 8}, {"data.new_tokens": ["a"]}, {"masking.weights": "tf"}):
+        with pytest.raises(ConfigError, match=r"another config \("):
+            check_config(tmp_path, now | other, allow_data_change=True)
+
+
 def test_another_machine_may_compute_the_run_in_another_way(tmp_path):
     (tmp_path / "checkpoints/3/params").mkdir(parents=True)
     write_json(
