@@ -20,6 +20,7 @@ from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.frozen import mask_hashes
 from mlm.evaluation.rows import eval_rows
 from mlm.experiment import Experiment
+from mlm.going_on import examine_going_on
 from mlm.input import cache_dir
 from mlm.masking import MaskingSpec
 from mlm.masks import (
@@ -94,8 +95,12 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
     yield record.check_finite(lines, status.get("state", ""))
     yield record.check_plateau(lines, total_steps=exp.run.total_steps)
     yield record.check_possible(lines, own_loss=bool(config.train.loss))
-    yield from examine_files(workdir)
-    yield from _fitting(exp, workdir)
+    files = []
+    for finding in examine_files(workdir):
+        files.append(finding)
+        yield finding
+    bad = {f.name for f in files if f.verdict == "bad"}
+    yield from examine_going_on(exp, workdir, bad=bad)
     result = read_json(file := workdir / "eval.json")
     if result is None and file.exists():
         words = "eval.json cannot be read; python eval.py --workdir writes it again"
@@ -227,16 +232,6 @@ def _law(spec: MaskingSpec, cdf: np.ndarray | None) -> np.ndarray:
 
 
 # ---- what the run keeps ------------------------------------------------------------------------
-
-
-def _fitting(exp: Experiment, workdir: Path) -> Iterator[Finding]:
-    steps = saved_steps(workdir / "checkpoints")
-    if steps:
-        yield kept.check_call(
-            "model and optimizer",
-            lambda: saved.check_state_fits(exp.run.init_state, workdir, steps[-1]),
-            f"those of checkpoint {steps[-1]}",
-        )
 
 
 def _hashes(config: ConfigDict, exp: Experiment) -> dict[str, str]:

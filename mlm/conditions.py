@@ -108,7 +108,7 @@ def keep_attempt(
 ) -> None:
     """Adds the attempt that goes on from `step` to environment.json; says what is not bit-exact."""
     attempts = attempts_before(workdir, step)
-    differing = differences([a["conditions"] for a in attempts], conditions)
+    differing = differences([*(a["conditions"] for a in attempts), conditions])
     if differing:
         say(f"not bit-exact: {', '.join(differing)}")
     elif step and not attempts:
@@ -132,11 +132,11 @@ def attempts_before(workdir: Path, step: int) -> list[dict]:
     return [attempt for attempt in attempts if attempt["step"] < step]
 
 
-def differences(earlier: Sequence[Conditions], now: Conditions) -> list[str]:
-    """What has not been the same all the time, such as 'cores 2 -> 1'."""
+def differences(found: Sequence[Conditions]) -> list[str]:
+    """What has not been the same all the time, oldest first, such as 'cores 2 -> 1'."""
     told = []
-    for name in dict.fromkeys(name for found in (*earlier, now) for name in found):
-        values = [found[name] for found in (*earlier, now) if name in found]
+    for name in dict.fromkeys(name for conditions in found for name in conditions):
+        values = [conditions[name] for conditions in found if name in conditions]
         changes = [v for i, v in enumerate(values) if i == 0 or v != values[i - 1]]
         if len(changes) > 1:
             told.append(f"{name} {' -> '.join(str(value) or 'none' for value in changes)}")

@@ -241,9 +241,20 @@ def restore_state(
     shardings: TrainState | None = None,
 ) -> TrainState:
     """All of a saved step, with the shapes of `init_state()`; else as `restore_params`."""
+    return restore_run(init_state, workdir, step, shardings=shardings)[0]
+
+
+def restore_run(
+    init_state: Callable[[], TrainState],
+    workdir: Path,
+    step: int,
+    *,
+    shardings: TrainState | None = None,
+) -> tuple[TrainState, dict[str, float]]:
+    """As `restore_state`, and the sums of the log interval that was not at its end."""
     like = _lying(jax.eval_shape(init_state), shardings)
     with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
-        return checkpoints.restore(step, like)[0]
+        return checkpoints.restore(step, like)
 
 
 def check_state_fits(init_state: Callable[[], TrainState], workdir: Path, step: int) -> None:

@@ -26,7 +26,7 @@ from mlm.training.quarantine import (
     stray_names,
     unfinished_names,
 )
-from mlm.training.restoring import stored_digests, verify_checkpoint
+from mlm.training.restoring import LATER, stored_digests, verify_checkpoint
 from mlm.training.workdir import (
     COMMITTED,
     SPARE,
@@ -92,6 +92,8 @@ def _examine(folder: Path, step: int) -> tuple[Finding | None, dict[str, Any]]:
         gone = step not in saved_steps(folder)
         return None if gone else Finding("bad", f"checkpoint {step}", str(error)), {}
     leaves = dict(zip(leaf_paths(parts), jax.tree.leaves(parts), strict=True))
+    for path in LATER:  # NaN there means nothing yet
+        leaves.pop(path, None)
     return check_state(step, leaves), parts
 
 

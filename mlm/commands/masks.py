@@ -6,6 +6,8 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from mlm.cli import Parser, config_overrides, parse_with_config
 from mlm.determinism import make_deterministic
 from mlm.errors import ConfigError
@@ -31,8 +33,12 @@ def inspect(argv: Sequence[str]) -> None:
     show(config, file=args.text, masks=masks, html=args.html, name=args.config)
 
 
-def replay(argv: Sequence[str]) -> None:
-    """Re-creates the batch, masks and labels that a step of a run consumed."""
+def replay(argv: Sequence[str]) -> int:
+    """Re-creates the batch, masks and labels that a step of a run consumed.
+
+    With --compare the step itself is repeated: exit code 0 if all bits are those that the run
+    recorded, 1 if not.
+    """
     parser = Parser(
         prog="python -m mlm replay",
         description=replay.__doc__,
@@ -53,10 +59,17 @@ def replay(argv: Sequence[str]) -> None:
         action="store_true",
         help="for weights that adapt: take the steps since the last checkpoint again",
     )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="take the step again, and compare what the run recorded next with it, bit for bit",
+    )
     args, rest = parser.parse_known_args(argv)
     workdir = found_workdir(args.workdir)
     config = stored_config(workdir, config_overrides(rest))
     make_deterministic(config.deterministic)
+    if args.compare:
+        return _compare(config, workdir, args.step)
 
     from mlm.replay import replay as replay_step
     from mlm.replay import replay_lines, save_replay, summary
@@ -68,6 +81,16 @@ def replay(argv: Sequence[str]) -> None:
     if args.out:
         save_replay(found, args.out)
         print(f"{args.out}: {', '.join(found.arrays)}")
+    return 0
+
+
+def _compare(config: ConfigDict, workdir: Path, step: int) -> int:
+    from mlm.retraining import compare
+
+    found = compare(config, workdir, step)
+    for line in found.lines():
+        print(line)
+    return int(bool(found.differing))
 
 
 def doctor(argv: Sequence[str]) -> int:
