@@ -21,7 +21,7 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from mlm.errors import CheckpointError, OutputError
-from mlm.training.damage import DamagedError, first_line, warn
+from mlm.training.damage import DamagedError, first_line, hush, warn
 from mlm.training.processes import first_of_all, is_first
 from mlm.training.quarantine import (
     check_some_left,
@@ -211,6 +211,7 @@ def checkpoints_in(
       read_only: nothing is made or removed; for reading beside a run that writes.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax narrates; errors are raised too
+    hush()
     if read_only:
         yield Checkpoints(None, folder)
         return
