@@ -305,13 +305,19 @@ class Hub:
     """Stands for the Hub: a snapshot in its cache, or an error."""
 
     def __init__(self, folder):
-        self.folder, self.calls, self.error = folder, [], None
+        self.folder, self.calls, self.error, self.sizes = folder, [], None, {}
 
     def __call__(self, repository, **settings):
         self.calls.append((repository, settings))
         if self.error:
             raise self.error
+        if settings.get("dry_run"):
+            return [self.described(file) for file in sorted(self.folder.iterdir())]
         return str(self.folder)
+
+    def described(self, file):
+        size = self.sizes.get(file.name, file.stat().st_size)
+        return SimpleNamespace(filename=file.name, file_size=size, will_download=True)
 
 
 @pytest.fixture
@@ -328,19 +334,21 @@ WEIGHTS = {"*.safetensors", "*.safetensors.index.json"}
 @pytest.mark.parametrize(
     "place, repository, revision",
     [
-        ("distil_bert_base_en_uncased", "distilbert/distilbert-base-uncased", None),
-        ("distil_bert_base_en", "distilbert/distilbert-base-cased", None),
-        ("distil_bert_base_multi", "distilbert/distilbert-base-multilingual-cased", None),
+        ("distil_bert_base_en_uncased", "distilbert/distilbert-base-uncased", "12040acc"),
+        ("distil_bert_base_en", "distilbert/distilbert-base-cased", "6ea81172"),
+        ("distil_bert_base_multi", "distilbert/distilbert-base-multilingual-cased", "45c032ab"),
         ("hf://org/name", "org/name", None),
         ("hf://org/na.me-1@v1.0/x", "org/na.me-1", "v1.0/x"),
     ],
 )
 def test_a_name_is_downloaded_without_pickles(hub, place, repository, revision):
     found, said = load(place)
-    [(asked, settings)] = hub.calls
+    (_, dry), (asked, settings) = hub.calls
+    assert dry == settings | {"dry_run": True}  # the same, without fetching anything
     assert asked == repository and set(settings.pop("allow_patterns")) == TEXT | WEIGHTS
-    ignored = {"ignore_patterns": ["*/*"]}
-    assert settings == {"revision": revision, "local_files_only": False} | ignored
+    commit = settings.pop("revision")
+    assert commit == revision or (len(commit) == 40 and commit.startswith(revision))
+    assert settings == {"ignore_patterns": ["*/*"]}
     assert said == [f"{place}: {repository} at {COMMIT}"]
     assert (found.kind, found.revision, found.place) == ("huggingface", COMMIT, place)
     assert same(found.params, conversion.load_huggingface(HUGGINGFACE).params)
@@ -378,6 +386,25 @@ def test_a_download_that_fails_says_what_to_place_where(hub, error):
     assert "config.json, tokenizer.json, tokenizer_config.json, vocab.txt and model.saf" in line
 
 
+def test_sizes_are_looked_at_before_and_after_a_download(hub):
+    hub.sizes = {"model.safetensors": 9 * 10**9}
+    assert "would be 9.0 GB to download" in refusal("hf://org/name")
+    assert len(hub.calls) == 1  # nothing was fetched
+    hub.sizes = {"vocab.txt": 10**6}
+    assert "vocab.txt arrived with " in refusal("hf://org/name")
+
+
+def test_without_a_network_the_cache_will_do(hub, monkeypatch):
+    def offline(repository, **settings):
+        if settings.get("dry_run"):
+            raise ConnectionError("no route")
+        assert settings["local_files_only"]
+        return str(hub.folder)
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", offline)
+    assert load("hf://org/name")[0].revision == COMMIT
+
+
 def test_a_repository_without_safetensors(hub):
     (hub.folder / "model.safetensors").unlink()
     assert f"org/name at {COMMIT} has no safetensors" in refusal("hf://org/name")
@@ -388,7 +415,7 @@ def test_the_sizes_of_a_built_in_name_need_no_file(hub, monkeypatch):
     tiny = models.DistilBertConfig(120, layers=1, width=8, heads=2, hidden=8, max_length=8)
     name = "distil_bert_base_en"
     repository = conversion.PRESETS[name].repository
-    preset = conversion.builtin.Preset(repository, tiny)
+    preset = conversion.builtin.Preset(repository, COMMIT, tiny)
     monkeypatch.setitem(conversion.PRESETS, name, preset)
     found, said = load(name, load_weights=False, key=KEY, local_files_only=True)
     assert (found.kind, found.config, found.tokenizer) == ("builtin", tiny, None) and not said
@@ -418,7 +445,9 @@ def test_a_run_keeps_the_revision_that_it_began_with(hub, tiny, tmp_path, monkey
     import train
 
     stopped = SimpleNamespace(exit_code=143, step=0)
-    monkeypatch.setattr("mlm.training.loop.train_in", lambda *_: stopped)  # nothing is compiled
+    monkeypatch.setattr(
+        "mlm.training.loop.train_in", lambda *_, **__: stopped
+    )  # nothing is compiled
     fields = tiny | {"model.init_from": "distil_bert_base_en_uncased"}
     given = [f"--config.{name}={value}" for name, value in fields.items()]
     arguments = ["--config=configs/default.py", f"--workdir={tmp_path / 'run'}", *given]
@@ -426,7 +455,8 @@ def test_a_run_keeps_the_revision_that_it_began_with(hub, tiny, tmp_path, monkey
     assert train.main(arguments) == 143
     began = json.loads((tmp_path / "run/init.json").read_text())
     assert (began["place"], began["revision"]) == ("distil_bert_base_en_uncased", COMMIT)
-    [(_, settings)] = hub.calls
-    assert settings["revision"] is None
+    assert (
+        hub.calls[-1][1]["revision"] == conversion.PRESETS["distil_bert_base_en_uncased"].revision
+    )
     environment = json.loads((tmp_path / "run/environment.json").read_text())
     assert environment["command"].startswith("python train.py --config=configs/default.py --work")

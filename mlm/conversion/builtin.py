@@ -19,27 +19,36 @@ HUB = "hf://"
 REPOSITORY = re.compile(r"hf://(\w[\w.-]*/\w[\w.-]*)(?:@(\w[\w./-]*))?", re.ASCII)
 # Weights as numbers only: nothing that would have to be unpickled is fetched.
 WEIGHTS = ("*.safetensors", "*.safetensors.index.json")
+MOST_BYTES = 8_000_000_000  # of one model; BERT large has 1.3e9
 TEXT_FILES = ("config.json", "tokenizer.json", "tokenizer_config.json", "vocab.txt")
 
 
 @dataclass(frozen=True)
 class Preset:
-    """A public model: its repository and what is known of it without a network."""
+    """A public model: its repository, the commit that is meant, and what is known of it."""
 
     repository: str
+    revision: str
     config: DistilBertConfig
 
 
+# The commits are those that `main` is at since 2024; what moves later is not what was tested.
 # All three are DistilBERT base (Sanh et al., arXiv:1910.01108), which the config's defaults are.
 PRESETS = {
     "distil_bert_base_en_uncased": Preset(
-        "distilbert/distilbert-base-uncased", DistilBertConfig(vocabulary_size=30522)
+        "distilbert/distilbert-base-uncased",
+        "12040accade4e8a0f71eabdb258fecc2e7e948be",
+        DistilBertConfig(vocabulary_size=30522),
     ),
     "distil_bert_base_en": Preset(
-        "distilbert/distilbert-base-cased", DistilBertConfig(vocabulary_size=28996)
+        "distilbert/distilbert-base-cased",
+        "6ea81172465e8b0ad3fddeed32b986cdcdcffcf0",
+        DistilBertConfig(vocabulary_size=28996),
     ),
     "distil_bert_base_multi": Preset(
-        "distilbert/distilbert-base-multilingual-cased", DistilBertConfig(vocabulary_size=119547)
+        "distilbert/distilbert-base-multilingual-cased",
+        "45c032ab32cc946ad88a166f7cb282f58c753c2e",
+        DistilBertConfig(vocabulary_size=119547),
     ),
 }
 
@@ -51,7 +60,7 @@ def repository_of(name: str) -> tuple[str, str | None] | None:
       CheckpointError: it is neither a built-in name, hf://org/name, nor a folder.
     """
     if name in PRESETS:
-        return PRESETS[name].repository, None
+        return PRESETS[name].repository, PRESETS[name].revision
     if name.startswith(HUB):
         match = REPOSITORY.fullmatch(name)
         if match is None or ".." in name:
@@ -83,17 +92,11 @@ def download(
     Raises:
       CheckpointError: it cannot be had; the line says which files to place where.
     """
-    import huggingface_hub  # takes half a second to import
-
     patterns = [*TEXT_FILES, *(WEIGHTS if weights else ())]
     try:
-        folder = huggingface_hub.snapshot_download(
-            repository,
-            revision=revision,
-            allow_patterns=patterns,
-            ignore_patterns=["*/*"],  # a pattern with * looks into folders as well
-            local_files_only=local_files_only,
-        )
+        folder = _snapshot(repository, revision, patterns, local_files_only)
+    except CheckpointError:
+        raise
     except Exception as error:  # network, names, permissions, disk: all end the same way
         reason = " ".join(str(error).split())
         at = f" at {revision}" if revision else ""
@@ -110,3 +113,44 @@ def download(
             "with save_pretrained, and name that folder instead"
         )
     return folder, folder.name
+
+
+def _snapshot(
+    repository: str, revision: str | None, patterns: list[str], local_files_only: bool
+) -> str:
+    """The folder in the cache. Sizes are asked for first, and compared with what has arrived."""
+    import huggingface_hub  # takes half a second to import
+
+    def ask(**how):
+        return huggingface_hub.snapshot_download(
+            repository,
+            revision=revision,
+            allow_patterns=patterns,
+            ignore_patterns=["*/*"],  # a pattern with * looks into folders as well
+            **how,
+        )
+
+    if local_files_only:
+        return ask(local_files_only=True)
+    try:
+        files = ask(dry_run=True)
+    except Exception as error:  # without a network: what is in the cache will do
+        try:
+            return ask(local_files_only=True)
+        except Exception:
+            raise error from None
+    size = sum(file.file_size or 0 for file in files if file.will_download)
+    if size > MOST_BYTES:
+        raise CheckpointError(
+            f"{repository} would be {size / 1e9:,.1f} GB to download, and a DistilBERT or BERT has "
+            f"less than {MOST_BYTES / 1e9:,.0f}; download it yourself and name the folder"
+        )
+    folder = ask()
+    for file in files:
+        held = os.path.getsize(os.path.join(folder, file.filename))
+        if file.file_size not in (None, held):
+            raise CheckpointError(
+                f"{repository}: {shown(file.filename)} arrived with {held:,} of "
+                f"{file.file_size:,} bytes; remove {folder} and start again"
+            )
+    return folder

@@ -20,6 +20,7 @@ from mlm.text import (
     no_document,
     stream_source,
 )
+from mlm.text.tokenizer import SPECIAL_TOKENS
 
 TRAIN, HELDOUT = "train", "heldout"
 KEPT = 50_000_000  # bytes of text that are kept in memory
@@ -168,6 +169,8 @@ def scan(settings: TextSettings) -> Scan:
         documents[side] += 1
         size[side] += utf8_size(text)
         counts["characters"] += len(text)
+        if "[" in text:
+            counts["special_names"] += sum(text.count(name) for name in SPECIAL_TOKENS)
         if side == TRAIN:
             train_documents[number] += 1
             if not settings.tokenizer:
@@ -186,6 +189,7 @@ def scan(settings: TextSettings) -> Scan:
     facts |= {"documents": documents.total(), "characters": counts["characters"]}
     facts |= {"duplicates": counts["duplicates"], "held_out_too": counts["held_out"]}
     facts |= {"replaced_characters": counts["replaced"]}
+    facts |= {"special_names": counts["special_names"]}
     sides = dict(documents), dict(size)
     return Scan(*sides, train_documents, fingerprint, facts, sample.texts, kept or None)
 

@@ -34,6 +34,7 @@ TOLD = {
     "duplicates": "documents left out that were there before",
     "held_out_too": "documents left out of training because they are held out",
     "replaced_characters": "characters stand for bytes that are no text",
+    "special_names": "names such as [MASK] stand in the text, and are read as ordinary words",
 }
 
 

@@ -57,6 +57,8 @@ def _origin(source: Mapping) -> list[str]:
         lines.append(f"left out because they are held out: {source['held_out_too']:,} documents")
     if source.get("replaced_characters"):
         lines.append(f"replaced, because they were no text: {source['replaced_characters']:,}")
+    if source.get("special_names"):
+        lines.append(f"[MASK] and the like, read as ordinary words: {source['special_names']:,}")
     return lines
 
 

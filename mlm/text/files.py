@@ -11,6 +11,7 @@ import sys
 import zlib
 from collections import Counter
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -36,6 +37,9 @@ BEGINNINGS = {
     b"\xff\xfe": "UTF-16; convert it with iconv -f utf-16 -t utf-8",
     b"\xfe\xff": "UTF-16; convert it with iconv -f utf-16 -t utf-8",
 }
+LONGEST_LINE = 1 << 30  # bytes; text8 is one line of 100 MB
+LONGEST_DOCUMENT = 1 << 30  # characters, with what its lines take in memory besides
+LINE_OVERHEAD = 60  # bytes
 WANTED = ', each line must be an object such as {"text": "..."}'
 DAMAGED = (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError)
 
@@ -118,23 +122,27 @@ def read_documents(path: Path, reading: Reading, counts: Counter) -> Iterator[st
         )
     else:
         lines = (text for _, text in _lines(path, reading, counts))
-        documents = _split(lines, reading.document)
+        documents = _split(lines, reading.document, path)
     for document in documents:
         if document := document.strip():
             yield document
 
 
-def _split(lines: Iterator[str], rule: str) -> Iterator[str]:
+def _split(lines: Iterator[str], rule: str, path: Path) -> Iterator[str]:
     if rule == "line":
         yield from lines
         return
     block: list[str] = []
+    size = 0
     for line in lines:
         if rule == "paragraph" and not line.strip():
             yield "\n".join(block)
-            block = []
+            block, size = [], 0
         else:
             block.append(line)
+            size += len(line) + LINE_OVERHEAD
+            if size > LONGEST_DOCUMENT:
+                raise _too_long(path, "a document", LONGEST_DOCUMENT)
     yield "\n".join(block)
 
 
@@ -158,7 +166,11 @@ def _lines(path: Path, reading: Reading, counts: Counter) -> Iterator[tuple[int,
         suffix = path.suffix.lower()
         stream = COMPRESSED[suffix](raw, "rb") if suffix in COMPRESSED else raw
         try:
-            for number, line in enumerate(stream, start=1):
+            # Never more than that, as a small compressed file can hold a line without an end.
+            lines = iter(partial(stream.readline, LONGEST_LINE), b"")
+            for number, line in enumerate(lines, start=1):
+                if len(line) == LONGEST_LINE:
+                    raise _too_long(path, "a line", LONGEST_LINE)
                 if number == 1:
                     _check_beginning(line, path, reading)
                     line = line.removeprefix(b"\xef\xbb\xbf")
@@ -173,6 +185,13 @@ def _lines(path: Path, reading: Reading, counts: Counter) -> Iterator[tuple[int,
             raise DataError(
                 f"{path} cannot be read after line {number}: {error.strerror}"
             ) from error
+
+
+def _too_long(path: Path, what: str, limit: int) -> DataError:
+    return DataError(
+        f"{path} has {what} of {limit / 2**20:,.0f} MiB or more; cut it into documents, a block of lines "
+        "between blank ones each, or say data.document=line"
+    )
 
 
 def _check_beginning(line: bytes, path: Path, reading: Reading) -> None:

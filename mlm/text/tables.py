@@ -26,15 +26,20 @@ def read_parquet(path: Path, reading: Reading, counts: Counter) -> Iterator[str]
     row = 0
     try:
         with parquet.ParquetFile(path) as table:
-            columns = [name for name in reading.fields if name in table.schema_arrow.names]
-            for batch in table.iter_batches(1024, columns=columns or None):
+            names = table.schema_arrow.names
+            columns = [name for name in reading.fields if name in names]
+            if not columns:
+                record_text(dict.fromkeys(names), reading, counts, f"{path} row 1")
+            for batch in table.iter_batches(1024, columns=columns):
                 for record in batch.to_pylist():
                     row += 1
                     yield record_text(record, reading, counts, f"{path} row {row}")
     except FileNotFoundError as error:
         raise DataError(f"corpus file {path} does not exist; correct the path") from error
-    except (arrow_error, OSError) as error:
-        first = str(error).splitlines()[0].rstrip(".")
+    except DataError:
+        raise
+    except (arrow_error, OSError, ValueError) as error:  # the last of a text that is not UTF-8
+        first = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise DataError(
             f"{path} is damaged after row {row}: {first}; make the file again"
         ) from error

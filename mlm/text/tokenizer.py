@@ -56,6 +56,11 @@ class Tokenizer:
             encodings = self.literal_backend.encode_batch_fast(texts, add_special_tokens=False)
         except TypeError as error:
             raise _not_texts(texts) from error
+        except Exception as error:  # the library raises nothing more specific
+            raise DataError(
+                f"tokenizer {self.hash[:12]} fails on a text ({error!s:.100}); its file is "
+                "damaged, use another"
+            ) from error
         return [encoding.ids for encoding in encodings]
 
     def encode_prompt(self, text: str) -> list[int]:

@@ -3,7 +3,8 @@
 A fault is KIND@STEP or KIND@FIRST-LAST, of several processes with #PROCESS only in that one. `nan`
 and `spike` happen inside the compiled step, `raise` and `hang` before it is called; `endthread` and
 `stall` in the thread that makes the step's batch. `compile@1` makes the main thread work in C for
-seconds when the step is traced, as a compiler does.
+seconds when the step is traced, as a compiler does. `slowsave` keeps the save of a step from ending
+for a second, `sloweval` every evaluation for two.
 """
 
 import functools
@@ -18,9 +19,10 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import jax.numpy as jnp  # noqa: E402
+from orbax.checkpoint._src.checkpointers import async_checkpointer  # noqa: E402
 
 import train  # noqa: E402
-from mlm import cluster, learning  # noqa: E402
+from mlm import cluster, experiment, learning  # noqa: E402
 from mlm.cli import leave, run_command  # noqa: E402
 from mlm.training import loop  # noqa: E402
 
@@ -112,6 +114,32 @@ def before_steps(step, faults: list[Fault]):
     return called
 
 
+def slow_saves(commit, faults: list[Fault]):
+    """Orbax's background thread: it renames the folder when all is written."""
+
+    @functools.wraps(commit)
+    def committed(directory, *args, **settings):
+        step = int(directory.name.partition(".")[0])
+        if any(f.kind == "slowsave" and f.first <= step <= f.last for f in faults):
+            time.sleep(1)
+        return commit(directory, *args, **settings)
+
+    return committed
+
+
+def slow_evaluations(make_evaluate):
+    def make(*args, **settings):
+        evaluate = make_evaluate(*args, **settings)
+
+        def slow(params):
+            time.sleep(2)
+            return evaluate(params)
+
+        return slow
+
+    return make
+
+
 def with_faulty_batches(prefetch, faults: list[Fault]):
     """`prefetch`, whose thread is ended or stalls before it has made the batch of a step."""
 
@@ -131,6 +159,11 @@ def with_faulty_batches(prefetch, faults: list[Fault]):
 
 if __name__ == "__main__":
     here = faults_here(os.environ["INJECT"])
+    async_checkpointer._background_wait_for_commit_futures = slow_saves(
+        async_checkpointer._background_wait_for_commit_futures, here
+    )
+    if any(fault.kind == "sloweval" for fault in here):
+        experiment.make_evaluate = slow_evaluations(experiment.make_evaluate)
     learning.make_train_step = with_faults(learning.make_train_step, here)
     loop.prefetch = with_faulty_batches(loop.prefetch, here)
     leave(cluster.leave(run_command(train.main)))

@@ -49,7 +49,7 @@ def test_a_table_is_read_and_scaled(tmp_path):
         (np.array([1, np.inf, 1, 1, 1]), "id 1 has inf; give finite numbers"),
         (np.array([1.0, 0, 0, 0, 0]), "0 for all 4 ids that may be selected"),
         (np.array(["a"] * 5), r"no .npy file of numbers \(holds <U1\); write one"),
-        (np.array([{}] * 5), "no .npy file of numbers .*pickle"),
+        (np.array([{}] * 5), "no .npy file of numbers .*Python objects"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_named_in_one_line(tmp_path, array, words):

@@ -1,4 +1,4 @@
-"""The port of the coordinator asks for no password: only this machine may reach it, if possible."""
+"""The coordinator's port asks for no password: only this machine reaches it, if that can be."""
 
 import signal
 import socket

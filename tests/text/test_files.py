@@ -210,3 +210,15 @@ def test_a_saved_dataset_without_its_prefix(write, tmp_path):
 def test_a_name_that_is_too_long():
     with pytest.raises(DataError, match="^corpus x+ cannot be read: File name too long"):
         find_files("x" * 300)
+
+
+def test_a_line_or_a_document_without_end_does_not_fill_the_memory(write, monkeypatch):
+    monkeypatch.setattr("mlm.text.files.LONGEST_LINE", 100)
+    path = write("a.txt.gz", gzip.compress(b"a\n" + b"a" * 10_000_000))
+    assert "has a line of 0 MiB or more" in error_of(path)
+    assert read(write("b.txt", "a" * 99)) == ["a" * 99]
+    monkeypatch.setattr("mlm.text.files.LONGEST_DOCUMENT", 1000)
+    path = write("b.txt.gz", gzip.compress(b"a\n" * 200_000))
+    assert "has a document of 0 MiB or more" in error_of(path)
+    assert len(read(path, Reading("line"))) == 200_000
+    assert len(read(write("c.txt", "a\n\n" * 100))) == 100
