@@ -4,6 +4,7 @@ The same command continues a run that was stopped or killed, and says so when it
 """
 
 import dataclasses
+import functools
 import shlex
 import sys
 from collections.abc import Sequence
@@ -96,7 +97,7 @@ def run(
 
         # jax takes a second or two to import: not before the config is known to be sound.
         from mlm import devices, experiment, saved
-        from mlm.describe import environment, print_config, print_experiment
+        from mlm.describe import print_config, print_experiment
         from mlm.evaluation.report import print_evaluation, print_fills
         from mlm.training.loop import train_in
 
@@ -118,12 +119,13 @@ def run(
             changes = exp.run.keep(workdir, allowed=changes if allow_data_change else None)
             for change in changes:
                 console.print(f"not bit-exact: {change}")
-            write_json(workdir / "environment.json", environment() | {"command": _command()})
             write_json(workdir / "config.json", exp.run.config)
         steps, folder = profile if first else None, workdir / "profile"
+        begin = functools.partial(exp.run.begin, command=_command())
         step = keep_freed_memory(exp.run.step) if one_heap else exp.run.step
         with profiled(step, steps, folder, say=console.print) as step:
-            outcome = train_in(workdir, dataclasses.replace(exp.run, step=step), hung=cluster.end)
+            ready = dataclasses.replace(exp.run, step=step, begin=begin)
+            outcome = train_in(workdir, ready, hung=cluster.end)
         if outcome.exit_code:
             console.print(f"stopped and saved at step {outcome.step}; the same command continues")
             return outcome.exit_code

@@ -119,6 +119,8 @@ def get_config() -> ConfigDict:
     # the input of each), or 'dots' (all but that and the results of their matrix products).
     config.train.remat = "none"
     config.train.loss = ""  # 'module:function' of logits and labels; empty: cross-entropy
+    config.train.max_nonfinite_in_a_row = 5  # losses or gradients; fewer are skipped, that many end
+    config.train.skip_spikes = False  # True: no update where the loss is far above those before
     # After which a step hangs: the run ends with exit code 75. None: 10 times the median of its
     # steps, 60 or more. The first one has 300 more, to compile.
     config.train.step_timeout_seconds = placeholder(float)

@@ -58,7 +58,9 @@ ADDED = {
     "processes.shutdown_timeout_seconds": 30,
     "train.freeze": (),
     "train.loss": "",
+    "train.max_nonfinite_in_a_row": 1,
     "train.remat": "none",
+    "train.skip_spikes": False,
     "train.step_timeout_seconds": None,
 }
 

@@ -20,6 +20,7 @@ from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.frozen import mask_hashes
 from mlm.evaluation.rows import eval_rows
 from mlm.experiment import Experiment
+from mlm.going_on import examine_going_on
 from mlm.input import cache_dir
 from mlm.masking import MaskingSpec
 from mlm.masks import (
@@ -35,9 +36,9 @@ from mlm.preparing.inspect import unknown_share
 from mlm.settings import run_keys
 from mlm.strategy import Strategy
 from mlm.training.adaptive import init_table
-from mlm.training.freezing import leaf_paths
 from mlm.training.metrics import read_metrics
 from mlm.training.workdir import read_json, saved_steps
+from mlm.upkeep import examine_files
 
 
 def examine_config(config: ConfigDict, *, say: Callable = print) -> Iterator[Finding]:
@@ -71,6 +72,7 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
         yield _refused(error)
         yield record.check_finite(lines, status.get("state", ""))
         yield record.check_possible(lines, own_loss=bool(config.train.loss))
+        yield from examine_files(workdir)
         return
     yield kept.check_call(
         "text and tokenizer of the run",
@@ -93,7 +95,12 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
     yield record.check_finite(lines, status.get("state", ""))
     yield record.check_plateau(lines, total_steps=exp.run.total_steps)
     yield record.check_possible(lines, own_loss=bool(config.train.loss))
-    yield from _checkpoints(exp, workdir)
+    files = []
+    for finding in examine_files(workdir):
+        files.append(finding)
+        yield finding
+    bad = {f.name for f in files if f.verdict == "bad"}
+    yield from examine_going_on(exp, workdir, bad=bad)
     result = read_json(file := workdir / "eval.json")
     if result is None and file.exists():
         words = "eval.json cannot be read; python eval.py --workdir writes it again"
@@ -225,21 +232,6 @@ def _law(spec: MaskingSpec, cdf: np.ndarray | None) -> np.ndarray:
 
 
 # ---- what the run keeps ------------------------------------------------------------------------
-
-
-def _checkpoints(exp: Experiment, workdir: Path) -> Iterator[Finding]:
-    steps = saved_steps(workdir / "checkpoints")
-    yield kept.check_checkpoints(steps)
-    if not steps:
-        return
-    try:
-        state = saved.restore_state(exp.run.init_state, workdir, steps[-1], shardings=exp.shardings)
-    except CheckpointError as error:
-        yield Finding("bad", f"checkpoint {steps[-1]}", str(error))
-        return
-    parts = {"params": state.params, "opt_state": state.opt_state, "mask_table": state.mask_table}
-    leaves = dict(zip(leaf_paths(parts), jax.tree.leaves(parts), strict=True))
-    yield kept.check_state(steps[-1], leaves)
 
 
 def _hashes(config: ConfigDict, exp: Experiment) -> dict[str, str]:

@@ -1,10 +1,7 @@
 """The first lines of a run: what it was made of, so that a log alone says how to repeat it."""
 
 import json
-import os
-import platform
 from collections.abc import Collection
-from importlib.metadata import version
 
 import jax
 import numpy as np
@@ -12,25 +9,12 @@ from ml_collections import ConfigDict
 from rich.console import Console
 from rich.table import Table
 
+from mlm.conditions import environment
 from mlm.data import epoch_counts, token_counts, useful_share
 from mlm.experiment import Experiment
 from mlm.models import parameter_count
 from mlm.preparing import unknown_warning
 from mlm.training.freezing import leaf_paths, split
-
-PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy", "tokenizers")
-
-
-def environment() -> dict[str, object]:
-    """Versions and devices of this process, for `environment.json`."""
-    devices = jax.devices()
-    return {
-        "python": platform.python_version(),
-        "packages": {name: version(name) for name in PACKAGES},
-        "devices": f"{len(devices)} x {devices[0].device_kind} ({devices[0].platform})",
-        "processes": jax.process_count(),
-        "cores": os.cpu_count(),
-    }
 
 
 def print_config(console: Console, config: ConfigDict) -> None:

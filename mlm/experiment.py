@@ -15,6 +15,7 @@ from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
 from mlm import models, saved
+from mlm.conditions import Conditions, conditions_of, keep_attempt
 from mlm.config import duration, flat
 from mlm.data import Rows, token_counts
 from mlm.devices import mesh_of
@@ -56,6 +57,7 @@ class Experiment:
       frozen: paths of the params that training leaves as they are.
       mesh: all devices.
       shardings: where each leaf of the state lies on it.
+      conditions: what decides whether its bits repeat.
       run: everything that `mlm.training.train` needs.
     """
 
@@ -71,6 +73,7 @@ class Experiment:
     frozen: frozenset[str]
     mesh: Mesh
     shardings: TrainState
+    conditions: Conditions
     run: Run
 
     @property
@@ -125,8 +128,13 @@ def build(
     evaluate = _make_evaluate(config, text, held_out, apply, mesh, pulse)
     run = _make_run(config, rows, learning, evaluate, mesh)
     run = dataclasses.replace(run, pulse=pulse)
+    conditions = conditions_of(flat(config), mesh, attention=execution.attention)
     origin = {"start": start, "text": text, "rows": rows, "weights": config.masking.weights}
-    run = dataclasses.replace(run, keep=functools.partial(saved.keep_origin, **origin))
+    run = dataclasses.replace(
+        run,
+        keep=functools.partial(saved.keep_origin, **origin),
+        begin=functools.partial(keep_attempt, conditions=conditions, say=say),
+    )
     return Experiment(
         start,
         text,
@@ -140,6 +148,7 @@ def build(
         learning.frozen,
         mesh,
         learning.shardings,
+        conditions,
         run,
     )
 
@@ -176,6 +185,7 @@ def _make_run(config, rows: Rows, learning: Learning, evaluate, mesh: Mesh) -> R
             learning.table,
         ),
         evaluate_first=bool(config.model.init_from),
+        max_nonfinite_in_a_row=config.train.max_nonfinite_in_a_row,
         keep_last=config.checkpoint.keep_last,
         keep_best=config.checkpoint.keep_best,
         tensorboard=config.log.tensorboard,

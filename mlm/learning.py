@@ -123,6 +123,7 @@ def make_learning(
         frozen=frozen,
         loss=make_loss(config.train.loss, size),
         adapt=adapt,
+        skip_spikes=config.train.skip_spikes,
     )
     return Learning(
         model=model,

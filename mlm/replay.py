@@ -23,6 +23,7 @@ from mlm.errors import CheckpointError, ConfigError, OutputError
 from mlm.input import batch_function, prepare_text, training_rows
 from mlm.masked_rows import mask_hash
 from mlm.masks import adaptive, copies, make_mask, training_rates
+from mlm.retraining import last_before
 from mlm.settings import run_keys
 from mlm.text import Tokenizer
 from mlm.training.adaptive import Adaptive, init_table
@@ -136,20 +137,10 @@ def _table(
             f"{workdir}; of this run steps {exact} can be replayed, or add --retrain to take the "
             "steps from the checkpoint before it again (exact on the machine of the run)"
         )
-    before = max((s for s in steps if s < step), default=0)
-    if not before and config.model.init_from:
-        raise CheckpointError(
-            f"no checkpoint of {workdir} is from before step {step}, and the run began with "
-            f"{config.model.init_from}, which a replay does not read again; replay a later step"
-        )
+    before = last_before(config, workdir, step, steps)
     say(f"training again from step {before} to {step - 1}")
     exp = experiment.build(config, start=start, say=say)
-    run = exp.run
-    state = run.init_state()
-    if before:
-        state = saved.restore_state(run.init_state, workdir, before, shardings=exp.shardings)
-    for k in range(before, step - 1):
-        state, _ = run.step(state, run.put(run.batch_at(k)))
+    state, _ = retrain(exp, workdir, before, step - 1)
     return jax.device_get(state.mask_table)
 
 

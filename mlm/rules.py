@@ -26,8 +26,8 @@ POSITIVE = (
     "data.length data.vocabulary_size data.tokenizer_sample data.temperature "
     "data.curriculum_visits model.layers model.width model.heads model.hidden model.max_length "
     "model.epsilon model.head_epsilon optimizer.learning_rate train.batch_size "
-    "train.accumulation checkpoint.keep_last eval.length eval.batch_size eval.max_examples "
-    "masking.span_longest masking.stages"
+    "train.accumulation train.max_nonfinite_in_a_row checkpoint.keep_last eval.length "
+    "eval.batch_size eval.max_examples masking.span_longest masking.stages"
 ).split()
 SECONDS = (
     "processes.init_timeout_seconds processes.heartbeat_timeout_seconds "
@@ -75,6 +75,7 @@ REQUIRED = {*POSITIVE, *SECONDS, *NOT_NEGATIVE, *SEEDS, *SHARES, *BELOW_ONE, *TE
 REQUIRED |= {"data.heldout_fraction", "data.lowercase", "masking.select_unknown", "log.tensorboard"}
 REQUIRED |= {"deterministic", "masking.mask_selection_length", "eval.fill", "data.drop_duplicates"}
 REQUIRED |= {"data.shares", "data.new_tokens", "train.freeze", "masking.ngram", "eval.masks"}
+REQUIRED |= {"train.skip_spikes"}
 REQUIRED |= {f"masking.{name}" for name in ("span_p", "weights_alpha", "random_ids_alpha")}
 REQUIRED |= {f"mesh.{name}" for name in MESH_FIELDS}
 REQUIRED |= set(OPTIONAL)

@@ -21,8 +21,9 @@ from mlm.preparing import PreparedText
 from mlm.start import Start
 from mlm.text import Tokenizer, load_tokenizer
 from mlm.training.changes import Change, differences, refused
-from mlm.training.checkpoint import checkpoints_in
+from mlm.training.checkpoint import checkpoints_in, parts_of
 from mlm.training.parameter_rules import parameter_shardings
+from mlm.training.restoring import check_structure, stored_digests, without_later
 from mlm.training.sharding import replicated
 from mlm.training.step import TrainState
 from mlm.training.workdir import read_json, saved_steps, write_json
@@ -240,9 +241,28 @@ def restore_state(
     shardings: TrainState | None = None,
 ) -> TrainState:
     """All of a saved step, with the shapes of `init_state()`; else as `restore_params`."""
+    return restore_run(init_state, workdir, step, shardings=shardings)[0]
+
+
+def restore_run(
+    init_state: Callable[[], TrainState],
+    workdir: Path,
+    step: int,
+    *,
+    shardings: TrainState | None = None,
+) -> tuple[TrainState, dict[str, float]]:
+    """As `restore_state`, and the sums of the log interval that was not at its end."""
     like = _lying(jax.eval_shape(init_state), shardings)
     with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
-        return checkpoints.restore(step, like)[0]
+        return checkpoints.restore(step, like)
+
+
+def check_state_fits(init_state: Callable[[], TrainState], workdir: Path, step: int) -> None:
+    """Raises CheckpointError if a saved step is of another model or optimizer, or damaged."""
+    checkpoint = workdir / "checkpoints" / str(step)
+    if leaves := stored_digests(checkpoint)["leaves"]:  # there are none of older versions
+        parts = parts_of(jax.eval_shape(init_state))
+        check_structure(checkpoint, leaves, without_later(leaves, parts))
 
 
 def restore_mask_table(table: Any, workdir: Path, step: int) -> Any:

@@ -6,11 +6,13 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from ml_collections import ConfigDict
+
 from mlm.cli import Parser, config_overrides, parse_with_config
 from mlm.determinism import make_deterministic
 from mlm.errors import ConfigError
 from mlm.stored_config import OVERRIDES, stored_config
-from mlm.training.workdir import found_workdir
+from mlm.training.workdir import found_workdir, locked_workdir
 
 
 def inspect(argv: Sequence[str]) -> None:
@@ -31,8 +33,12 @@ def inspect(argv: Sequence[str]) -> None:
     show(config, file=args.text, masks=masks, html=args.html, name=args.config)
 
 
-def replay(argv: Sequence[str]) -> None:
-    """Re-creates the batch, masks and labels that a step of a run consumed."""
+def replay(argv: Sequence[str]) -> int:
+    """Re-creates the batch, masks and labels that a step of a run consumed.
+
+    With --compare the step itself is repeated: exit code 0 if all bits are those that the run
+    recorded, 1 if not.
+    """
     parser = Parser(
         prog="python -m mlm replay",
         description=replay.__doc__,
@@ -53,10 +59,17 @@ def replay(argv: Sequence[str]) -> None:
         action="store_true",
         help="for weights that adapt: take the steps since the last checkpoint again",
     )
+    parser.add_argument(
+        "--compare",
+        action="store_true",
+        help="take the step again, and compare what the run recorded next with it, bit for bit",
+    )
     args, rest = parser.parse_known_args(argv)
     workdir = found_workdir(args.workdir)
     config = stored_config(workdir, config_overrides(rest))
     make_deterministic(config.deterministic)
+    if args.compare:
+        return _compare(config, workdir, args.step)
 
     from mlm.replay import replay as replay_step
     from mlm.replay import replay_lines, save_replay, summary
@@ -68,6 +81,16 @@ def replay(argv: Sequence[str]) -> None:
     if args.out:
         save_replay(found, args.out)
         print(f"{args.out}: {', '.join(found.arrays)}")
+    return 0
+
+
+def _compare(config: ConfigDict, workdir: Path, step: int) -> int:
+    from mlm.retraining import compare
+
+    found = compare(config, workdir, step)
+    for line in found.lines():
+        print(line)
+    return int(bool(found.differing))
 
 
 def doctor(argv: Sequence[str]) -> int:
@@ -78,6 +101,12 @@ def doctor(argv: Sequence[str]) -> int:
     """
     parser = Parser(prog="python -m mlm doctor", description=doctor.__doc__)
     parser.add_argument("--workdir", help="folder of a run of train.py")
+    parser.add_argument(
+        "--repair",
+        action="store_true",
+        help="first mend what is safe to mend in --workdir: set damaged checkpoints aside, remove "
+        "what killed saves left, correct status.json",
+    )
     if not {a.partition("=")[0] for a in argv} & {"--workdir", "--config", "--help", "-h"}:
         raise ConfigError("nothing to examine; give --workdir of a run, or --config of a new one")
     if given := any(a.partition("=")[0] == "--workdir" for a in argv):
@@ -88,6 +117,10 @@ def doctor(argv: Sequence[str]) -> int:
     else:
         args, config = parse_with_config(parser, argv)
     make_deterministic(config.deterministic)
+    if args.repair:
+        if not given:
+            raise ConfigError("--repair mends the folder of a run; name it as --workdir")
+        _repair(workdir)
 
     from mlm.checkup import examine_config, examine_run
     from mlm.console import make_console
@@ -100,3 +133,11 @@ def doctor(argv: Sequence[str]) -> int:
         else examine_config(config, say=console.print)
     )
     return int(print_findings(console, found) == "bad")
+
+
+def _repair(workdir: Path) -> None:
+    from mlm.upkeep import repair_files
+
+    with locked_workdir(workdir):
+        for line in repair_files(workdir):
+            print(f"repaired: {line}")

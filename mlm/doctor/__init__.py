@@ -7,6 +7,7 @@
     text.py      padding and [UNK]
     record.py    what metrics.jsonl says: rates, losses
     kept.py      what lies in the workdir: text, checkpoints, frozen masks
+    upkeep.py    what lies beside the checkpoints; lock, space, status.json
 
 Every check is a function without side effects that takes values and gives one `Finding`; which are
 asked, `mlm.checkup` decides. A verdict 'bad' says that numbers of the run cannot be trusted or that

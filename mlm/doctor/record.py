@@ -78,7 +78,15 @@ def check_finite(lines: Sequence[Line], state: str = "") -> Finding:
     if state == "non-finite":
         words = "the run ended because its loss or gradient was no number; lower the learning rate"
         return Finding("bad", "finite", words)
-    return Finding("ok", "finite", "all that was logged are numbers")
+    skipped = [line["step"] for line in lines if line.get("train/nonfinite_steps")]
+    if skipped:
+        number = sum(line.get("train/nonfinite_steps", 0) for line in lines)
+        words = f"{number} steps were skipped as their loss or gradient was no number, the last of "
+        words += f"them up to step {skipped[-1]}; a lower learning rate may help"
+        return Finding("warning", "finite", words)
+    spikes = sum(line.get("train/loss_spikes", 0) for line in lines)
+    words = f"all that was logged are numbers, {spikes} loss spikes"
+    return Finding("ok", "finite", words)
 
 
 def check_plateau(lines: Sequence[Line], *, total_steps: int) -> Finding:

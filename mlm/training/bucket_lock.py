@@ -58,6 +58,12 @@ def bucket_lock(
             remove_object(file, generation=lock.generation)
 
 
+def bucket_owner(folder: Path) -> str | None:
+    """Who has locked `folder`, as far as that can be told without waiting; None if no one has."""
+    found = read_object(folder / ".lock")
+    return _name(found) if found and found.age < STALE_SECONDS else None
+
+
 class _Lock:
     """The object while this process owns it."""
 

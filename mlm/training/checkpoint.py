@@ -11,38 +11,30 @@ listed.
 
 import contextlib
 import logging
-import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import orbax.checkpoint as ocp
-from orbax.checkpoint import checkpoint_managers
+from jax.experimental import multihost_utils
 
-from mlm.bucket import absolute
 from mlm.errors import CheckpointError, OutputError
+from mlm.training.damage import DamagedError, first_line, hush, warn
 from mlm.training.processes import first_of_all, is_first
 from mlm.training.quarantine import (
     check_some_left,
     clear_way,
-    remove_loss,
     remove_unfinished,
     set_aside,
-    stray_names,
+    unfinished_names,
 )
-from mlm.training.restoring import (
-    DamagedError,
-    first_line,
-    named,
-    read_checkpoint,
-    saved_digests,
-    stored_digests,
-    warn,
-)
+from mlm.training.restoring import named, read_checkpoint, saved_digests
+from mlm.training.retention import make_manager, tidy
 from mlm.training.step import Params, TrainState
-from mlm.training.workdir import check_space, read_json, saved_steps
+from mlm.training.workdir import check_space, saved_steps
 
 OTHERS_SECONDS = 4  # that a process which fails waits for a save that all of several must end
 
@@ -185,8 +177,7 @@ class Checkpoints:
                     f"checkpoint {number} is damaged ({error.reason}); kept as {name}, going back "
                     f"to {step}"
                 )
-        if jax.process_count() > 1:
-            ocp.multihost.sync_global_processes("damaged checkpoints are set aside")
+        _all_here("damaged checkpoints are set aside")
         self._manager.reload()  # or it would save nothing up to their numbers
 
     @contextlib.contextmanager
@@ -194,8 +185,6 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            # They would keep the disk full for the next attempt.
-            remove_unfinished(self.folder)
             raise OutputError(
                 f"a checkpoint could not be written to {self.folder} ({first_line(error)}), the "
                 f"newest complete one is {self.latest()}; free some space and start the same "
@@ -222,37 +211,21 @@ def checkpoints_in(
       read_only: nothing is made or removed; for reading beside a run that writes.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax narrates; errors are raised too
-    policies = [checkpoint_managers.LatestN(keep_last)]
-    if keep_best:
-        policies.append(
-            checkpoint_managers.BestN(
-                get_metric_fn=_loss,
-                reverse=True,
-                n=keep_best,
-                keep_checkpoints_without_metrics=False,
-            )
-        )
+    hush()
     if read_only:
         yield Checkpoints(None, folder)
         return
     if is_first():
-        _tidy(folder)
-    options = ocp.CheckpointManagerOptions(
-        preservation_policy=checkpoint_managers.AnyPreservationPolicy(policies),
-        best_fn=_loss,  # without it Orbax writes no losses, and a restarted run forgets its best
-        best_mode="min",
-        step_name_format=OwnSteps(folder),
-        create=True,
-        async_options=ocp.AsyncOptions(barrier_sync_fn=_wait_for_others),
-    )
-    manager = ocp.CheckpointManager(absolute(folder), options=options)
+        tidy(folder)
+    _all_here("checkpoints are tidy")
+    manager = make_manager(folder, keep_last=keep_last, keep_best=keep_best)
     checkpoints = Checkpoints(manager, folder)
     try:
         yield checkpoints
         checkpoints.wait()
     except BaseException:
         # Whatever ended the run is what it reports, not a save that failed besides.
-        closing = threading.Thread(target=_close, args=(manager,), daemon=True)
+        closing = threading.Thread(target=_close, args=(manager, folder), daemon=True)
         closing.start()
         # Others may wait for this process and not for the save, which then never ends.
         closing.join(OTHERS_SECONDS if jax.process_count() > 1 else None)
@@ -260,63 +233,18 @@ def checkpoints_in(
     manager.close()
 
 
-def _tidy(folder: Path) -> None:
-    """Removes what killed saves left; names what was never a checkpoint, and losses that are lost.
-
-    Orbax reads all losses when it starts.
-    """
-    remove_unfinished(folder)
-    for step in saved_steps(folder):
-        if not _has_its_loss(folder / str(step)):
-            remove_loss(folder / str(step))
-            warn(
-                f"the loss in checkpoint {step} is damaged, so it does not count as one of the best"
-            )
-    if strays := stray_names(folder):
-        warn(f"no checkpoints, so ignored: {', '.join(strays[:5])} in {folder}")
+def _all_here(event: str) -> None:
+    """Waits for the other processes."""
+    if jax.process_count() > 1:
+        multihost_utils.sync_global_devices(event)
 
 
-def _has_its_loss(checkpoint: Path) -> bool:
-    file = checkpoint / "metrics" / "metrics"
-    if not file.exists():
-        return True
-    loss = (read_json(file) or {}).get("loss")
-    with contextlib.suppress(CheckpointError):  # told when it is read
-        kept = stored_digests(checkpoint)
-        return isinstance(loss, float) and (not kept["total"] or loss == kept["loss"])
-    return isinstance(loss, float)
-
-
-def _wait_for_others(*, key: str, timeout_ms: int) -> None:
-    """Of several processes, a save waits for all; one whose own part has failed waits for none.
-
-    Orbax calls this in a `finally` as well: all would stay there, and the error untold.
-    """
-    if sys.exc_info()[1] is None:
-        ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
-
-
-def _close(manager: ocp.CheckpointManager) -> None:
+def _close(manager: ocp.CheckpointManager, folder: Path) -> None:
+    """Waits for the last save; what it leaves if it failed would keep a full disk full."""
     with contextlib.suppress(Exception):
         manager.close()
-
-
-class OwnSteps:
-    """How Orbax finds checkpoints: to itself any folder with a number is one."""
-
-    def __init__(self, folder: Path):
-        self._folder, self._any = folder, ocp.path.step.standard_name_format()
-
-    def build_name(self, step: int) -> str:
-        return self._any.build_name(step)
-
-    def find_all(self, base_path: Path) -> Iterator[ocp.path.step.Metadata]:
-        steps = saved_steps(self._folder)
-        return (found for found in self._any.find_all(base_path) if found.step in steps)
-
-    def find_step(self, base_path: Path, step: int) -> ocp.path.step.Metadata:
-        return self._any.find_step(base_path, step)
-
-
-def _loss(metrics: Mapping[str, float]) -> float:
-    return metrics["loss"]
+    for _ in range(20):
+        if not unfinished_names(folder):
+            break
+        remove_unfinished(folder)
+        time.sleep(0.1)  # some of its threads may still write there

@@ -13,6 +13,7 @@ from mlm.data.prefetch import prefetch
 from mlm.errors import HungError, NonFiniteError, OutputError
 from mlm.training.bucket_metrics import BucketMetricWriter
 from mlm.training.checkpoint import Checkpoints, checkpoints_in
+from mlm.training.evaluations import deciding_loss, evaluation_text, flat_evaluation
 from mlm.training.metrics import Hardware, Interval, MetricWriter, NoWriter, host
 from mlm.training.processes import is_first
 from mlm.training.progress import ProgressDisplay
@@ -40,11 +41,14 @@ class Run:
       evaluate_first: whether the params are evaluated before the first step too.
       hardware: what speeds are related to.
       slots: B * L, for the share of padding and tokens per second.
+      max_nonfinite_in_a_row: steps whose loss or gradient is not finite are skipped, and so many in
+        a row end the run.
       keep_last, keep_best: checkpoints that stay.
       tensorboard: whether event files are written beside metrics.jsonl.
       config: all settings by dotted name, kept in the workdir as config.json.
       keep: called with the locked workdir before training: keeps there what the run is made from,
         or refuses to continue on something else.
+      begin: called with the workdir and the step that training starts from.
     """
 
     init_state: Callable[[], TrainState]
@@ -61,11 +65,13 @@ class Run:
     pulse: Pulse = dataclasses.field(default_factory=Pulse)
     step_seconds: float | None = None
     evaluate_first: bool = False
+    max_nonfinite_in_a_row: int = 1
     keep_last: int = 1
     keep_best: int = 0
     tensorboard: bool = False
     config: Mapping[str, object] = dataclasses.field(default_factory=dict)
     keep: Callable[..., object] = lambda workdir: None
+    begin: Callable[[Path, int], None] = lambda workdir, step: None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,7 +93,7 @@ def train(run: Run, workdir: str | Path) -> Outcome:
     Raises:
       ConfigError: `workdir` holds a run with another config.
       CheckpointError: it began with another text.
-      NonFiniteError: loss or gradient is not finite; the last good checkpoint is named.
+      NonFiniteError: too many steps in a row were not finite; the last good checkpoint is named.
       WorkdirLockedError: another process trains in `workdir`.
       CheckpointError, OutputError: from reading and writing checkpoints and metrics.
     """
@@ -116,7 +122,8 @@ def train_in(
     ):
         # ---- where to start -------------------------------------------------------------------
         state = run.init_state()
-        interval = Interval(slots=run.slots, hardware=run.hardware)
+        most = run.max_nonfinite_in_a_row
+        interval = Interval(slots=run.slots, hardware=run.hardware, max_nonfinite_in_a_row=most)
         step = start = 0
         if found := checkpoints.restore_newest(like=state):
             step, state, sums = found
@@ -124,6 +131,7 @@ def train_in(
             interval.resume(sums)
             display.say(f"continuing at step {start} of {run.total_steps}")
         if start < run.total_steps:
+            run.begin(workdir, start)
             checkpoints.check_space(state)
         writer = _writer(workdir, run, start)
         evaluation, pending = None, None
@@ -136,16 +144,18 @@ def train_in(
                 return
             done, metrics = pending
             pending = None
-            interval.add(done, host(metrics))
+            if note := interval.add(done, host(metrics)):
+                display.say(note)
             watch.completed(done)
             if done == start + 1:  # it compiled: speed and time left are measured from here
                 interval.start_clock()
                 display.start_clock(done)
             display.advance(done)
             if done % run.log_every == 0 or done == run.total_steps:
-                line = interval.line() | display.time_left(done)
+                seen = {"train/tokens": done * run.slots}  # an int of Python, which never wraps
+                line = interval.line() | seen | display.time_left(done)
                 writer.write(done, line)
-                if not line["masking/realised_rate"]:
+                if not line.get("masking/realised_rate", 1):
                     display.say("nothing was predicted: python -m mlm doctor tells why")
                 display.log(done, line)
                 interval.restart()
@@ -157,8 +167,8 @@ def train_in(
                 evaluation = run.evaluate(state.params)
             seconds = time.monotonic() - began
             interval.pause(seconds)
-            writer.write(step, _flat(evaluation) | {"perf/evaluation_seconds": seconds})
-            display.say(f"step {step}  {_summary(evaluation)}")
+            writer.write(step, flat_evaluation(evaluation) | {"perf/evaluation_seconds": seconds})
+            display.say(f"step {step}  {evaluation_text(evaluation)}")
             return evaluation
 
         def tell(kind: str, step: int):
@@ -190,7 +200,7 @@ def train_in(
                     finish_pending()
                     began = time.monotonic()
                     writer.flush()
-                    loss = _first_loss(evaluation)
+                    loss = deciding_loss(evaluation)
                     with watch.other("a save"):
                         checkpoints.save(step, state, interval=interval.sums, loss=loss)
                     tell("running", step)
@@ -246,24 +256,3 @@ def _way_out(checkpoints: Checkpoints) -> str:
         f"{good}, in {checkpoints.folder}; a lower optimizer.learning_rate or optimizer.clip_norm "
         "in another workdir may help"
     )
-
-
-def _flat(evaluation: dict[str, dict]) -> dict[str, float]:
-    return {
-        f"eval/{kind}/{name}": value
-        for kind, values in evaluation.items()
-        for name, value in values.items()
-        if isinstance(value, (int, float))
-    }
-
-
-def _summary(evaluation: dict[str, dict]) -> str:
-    return "  ".join(
-        f"{kind}: loss {values['loss']:.3f} (unigram {values['unigram_loss']:.3f}), "
-        f"top-1 {values['top1']:.3f}"
-        for kind, values in evaluation.items()
-    )
-
-
-def _first_loss(evaluation: dict[str, dict] | None) -> float | None:
-    return next(iter(evaluation.values()))["loss"] if evaluation else None

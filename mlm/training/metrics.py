@@ -30,32 +30,39 @@ class Hardware:
     peak_flops: float | None = None
 
 
-SUMS = ("steps", "loss", "masked", "correct", "selectable", "overflow", "corrupted", "tokens")
+SUMS = ("loss", "masked", "correct", "selectable", "overflow", "corrupted", "tokens")
+COUNTS = ("steps", "nonfinite", "spikes")
+LAST = ("learning_rate", "grad_norm")  # of the last finite step
+IN_A_ROW = "nonfinite_in_a_row"  # at the end of the interval; it goes on into the next one
 
 
 class Interval:
     """Sums of the steps since the last log line, and how long they took.
 
-    A checkpoint between two lines holds the sums, so that a resumed run writes the same line.
+    A checkpoint between two lines holds the sums, so that a resumed run writes the same line. Steps
+    whose loss or gradient is not finite are counted and leave no trace in the other sums.
     """
 
-    def __init__(self, *, slots: int, hardware: Hardware = Hardware()):
+    def __init__(
+        self, *, slots: int, hardware: Hardware = Hardware(), max_nonfinite_in_a_row: int = 1
+    ):
         self.slots = slots  # B * L, padding included
         self.hardware = hardware
+        self.most = max_nonfinite_in_a_row
+        self.sums = _nothing()
         self.restart()
 
     def resume(self, sums: Mapping[str, float]) -> None:
         """Goes on from the sums of a checkpoint; one that it lacks reads as 0."""
-        self.sums = dict.fromkeys(SUMS, 0.0) | dict(sums)
+        self.sums = _nothing() | dict(sums)
 
     def restart(self) -> None:
-        self.sums = dict.fromkeys(SUMS, 0.0)
-        self.timed = dict.fromkeys(SUMS, 0.0)
+        self.sums = _nothing() | {IN_A_ROW: self.sums[IN_A_ROW]}
         self.start_clock()
 
     def start_clock(self) -> None:
         """From here on steps count for speeds; those before compiled, or ran before a restart."""
-        self.timed = dict.fromkeys(SUMS, 0.0)
+        self.timed = _nothing()
         self.paused, self.waited, self.start = 0.0, 0.0, time.monotonic()
 
     def pause(self, seconds: float) -> None:
@@ -66,39 +73,64 @@ class Interval:
         """Adds time for which no batch was ready; it counts as time spent on training."""
         self.waited += seconds
 
-    def add(self, step: int, metrics: StepMetrics) -> None:
-        """Adds the metrics of `step`, already on the host.
+    def add(self, step: int, metrics: StepMetrics) -> str:
+        """Adds the metrics of `step`, already on the host; what a person should know, or ''.
 
         Raises:
-          NonFiniteError: its loss or gradient is not finite.
+          NonFiniteError: its loss or gradient is not finite, and it is the last one in a row of as
+            many as end a run.
         """
         if not metrics.finite:
-            raise NonFiniteError(
-                f"non-finite loss or gradient in step {step} (loss sum {metrics.sums.loss:g}, "
-                f"gradient norm {metrics.grad_norm:g}; step {step - 1} was finite)"
-            )
-        sums, counts = metrics.sums, metrics.counts
-        values = (1, *sums, *counts, metrics.tokens)
-        for name, value in zip(SUMS, values, strict=True):
+            return self._add_nonfinite(step, metrics)
+        values = dict(zip(SUMS, (*metrics.sums, *metrics.counts, metrics.tokens), strict=True))
+        for name, value in (values | {"steps": 1, "spikes": metrics.spike}).items():
             self.sums[name] += float(value)
             self.timed[name] += float(value)
-        self.last = metrics
+        self.sums |= {name: float(getattr(metrics, name)) for name in LAST} | {IN_A_ROW: 0.0}
+        if not metrics.spike:
+            return ""
+        return f"step {step}: loss {metrics.sums.loss / metrics.sums.weight:.3f} is a spike"
+
+    def _add_nonfinite(self, step: int, metrics: StepMetrics) -> str:
+        for name in ("steps", "nonfinite"):
+            self.sums[name] += 1
+            self.timed[name] += 1
+        self.sums[IN_A_ROW] += 1
+        row = int(self.sums[IN_A_ROW])
+        if row >= self.most:
+            steps = f"step {step}" if row == 1 else f"steps {step - row + 1} to {step}"
+            raise NonFiniteError(
+                f"non-finite loss or gradient in {steps} (loss sum {metrics.sums.loss:g}, "
+                f"gradient norm {metrics.grad_norm:g}; step {step - row} was finite)"
+            )
+        return (
+            f"step {step}: loss or gradient is not finite, so nothing is learnt from it; "
+            f"{self.most} in a row end the run"
+        )
 
     def line(self) -> dict[str, float]:
-        """Means and rates over the interval, for `metrics.jsonl`."""
+        """What `metrics.jsonl` gets of the interval; without means if no step was finite."""
         sums = self.sums
-        masked = sums["masked"] or 1.0
+        return {
+            **(self._means() if sums["steps"] > sums["nonfinite"] else {}),
+            "train/nonfinite_steps": int(sums["nonfinite"]),
+            "train/loss_spikes": int(sums["spikes"]),
+            "steps": int(sums["steps"]),  # that this line covers
+            **self._speeds(),
+        }
+
+    def _means(self) -> dict[str, float]:
+        sums = self.sums
+        masked, finite = sums["masked"] or 1.0, sums["steps"] - sums["nonfinite"]
         return {
             "train/loss": sums["loss"] / masked,  # nats per masked token
             "train/accuracy": sums["correct"] / masked,
-            "train/learning_rate": float(self.last.learning_rate),
-            "train/gradient_norm": float(self.last.grad_norm),
+            "train/learning_rate": sums["learning_rate"],
+            "train/gradient_norm": sums["grad_norm"],
             "masking/realised_rate": sums["masked"] / max(sums["selectable"], 1.0),
             "masking/corrupted_rate": sums["corrupted"] / max(sums["selectable"], 1.0),
             "masking/overflow": sums["overflow"],  # tokens
-            "data/padding_share": 1 - sums["tokens"] / (self.slots * sums["steps"]),
-            "steps": int(sums["steps"]),  # that this line covers
-            **self._speeds(),
+            "data/padding_share": 1 - sums["tokens"] / (self.slots * finite),
         }
 
     def _speeds(self) -> dict[str, float]:
@@ -126,6 +158,10 @@ class Interval:
         each = hardware.step_flops * steps_per_second / hardware.devices
         share = {} if hardware.peak_flops is None else {"perf/mfu": each / hardware.peak_flops}
         return {"perf/flops_per_second_per_device": each, **share}
+
+
+def _nothing() -> dict[str, float]:
+    return dict.fromkeys((*SUMS, *COUNTS, *LAST, IN_A_ROW), 0.0)
 
 
 class MetricWriter:

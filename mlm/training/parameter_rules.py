@@ -69,8 +69,8 @@ def state_shardings(state: Any, mesh: Mesh | AbstractMesh) -> Any:
     """A `NamedSharding` for every leaf of a train state, which may be abstract.
 
     A leaf of the optimizer lies like the parameter whose path its own ends with, if it has that
-    shape (moments, say). Counts, averages of rows and columns (Adafactor) and the mask table are
-    whole on each device.
+    shape (moments, say). Counts, averages of rows and columns (Adafactor), the mask table and
+    recent losses are whole on each device.
     """
     shapes = dict(zip(leaf_paths(state.params), jax.tree.leaves(state.params), strict=True))
 
@@ -87,6 +87,7 @@ def state_shardings(state: Any, mesh: Mesh | AbstractMesh) -> Any:
         params=parameter_shardings(state.params, mesh),
         opt_state=jax.tree_util.tree_map_with_path(like_its_parameter, state.opt_state),
         mask_table=jax.tree.map(lambda _: whole, state.mask_table),
+        recent_losses=jax.tree.map(lambda _: whole, state.recent_losses),
     )
 
 

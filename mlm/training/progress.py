@@ -63,8 +63,12 @@ class ProgressDisplay:
         return {"perf/eta_seconds": per_step * (self.total - step)}
 
     def log(self, step: int, line: Mapping[str, float]) -> None:
+        at = f"step {step:>{len(str(self.total))}}/{self.total}"
+        if "train/loss" not in line:
+            self.say(f"{at}  no loss that is finite")
+            return
         text = (
-            f"step {step:>{len(str(self.total))}}/{self.total}"
+            f"{at}"
             f"  loss {line['train/loss']:.3f}  accuracy {line['train/accuracy']:.3f}"
             f"  lr {line['train/learning_rate']:.2e}"
             f"  grad {line['train/gradient_norm']:.2f}"

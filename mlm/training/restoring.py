@@ -5,15 +5,9 @@ all agree on what came of it: what is damaged may be read by one of them only.
 """
 
 import contextlib
-import functools
 import hashlib
-import inspect
 import json
-import logging
-import re
-import sys
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,31 +15,16 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from mlm.bucket import absolute, is_of_bucket
+from mlm.bucket import absolute
 from mlm.errors import CheckpointError
+from mlm.training.damage import DamagedError, agree, hush, reading, warn
 from mlm.training.digests import Facts, changed_leaves, digests_of, shapes_of, total_of
-from mlm.training.processes import is_first, worst_of_all
+from mlm.training.processes import is_first
+from mlm.training.step import TrainState
 
 # Fields of the state that older checkpoints do not have; they come back as NaN: nothing yet.
 LATER = ("recent_losses",)
 SHOWN = 5  # leaves that an error names
-# Errors that say nothing about what is on the disk.
-PASSING = re.compile("RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTH")
-
-
-class DamagedError(CheckpointError):
-    """A checkpoint that cannot be read, or whose arrays are not those that were saved.
-
-    Attributes:
-      reason: in a few words.
-    """
-
-    def __init__(self, checkpoint: Path, reason: str):
-        super().__init__(
-            f"checkpoint {checkpoint} is damaged ({reason}); python -m mlm doctor --repair "
-            f"--workdir {checkpoint.parent.parent} sets it aside"
-        )
-        self.reason = reason
 
 
 def read_checkpoint(
@@ -69,20 +48,41 @@ def read_checkpoint(
         kept = stored_digests(checkpoint)
         stored, total = kept["leaves"], kept["total"]
         stored = stored or _facts_of_orbax(checkpoint, like)
-        wanted = _without_later(stored, like)
-        _check_structure(checkpoint, stored, wanted)
+        wanted = without_later(stored, like)
+        check_structure(checkpoint, stored, wanted)
         found = {name: _read_part(checkpoint, name, part) for name, part in wanted.items()}
         sums = _read_sums(checkpoint, kept) if interval else {}
     except CheckpointError as error:
         problem = error
-    _agree(checkpoint, problem)
+    agree(checkpoint, problem)
     if total:
         changed = changed_leaves(found, stored)
-        _agree(checkpoint, DamagedError(checkpoint, _told(changed)) if changed else None)
+        agree(checkpoint, DamagedError(checkpoint, _told(changed)) if changed else None)
     elif is_first():
         warn(f"checkpoint {checkpoint} is from before digests, so what was read is not verified")
     nothing = {name: _nan(part) for name, part in like.items() if name not in found}
     return found | nothing, sums, total
+
+
+def verify_checkpoint(checkpoint: Path) -> dict[str, Any]:
+    """All parts of a checkpoint, on one device, if they are what was saved, of whatever model.
+
+    Their containers are plain ones; paths are the same.
+
+    Raises:
+      DamagedError, CheckpointError: as `read_checkpoint`.
+    """
+    leaves = stored_digests(checkpoint)["leaves"]
+    names = {path.partition("/")[0] for path in leaves} or _parts_on_disk(checkpoint)
+    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    like = {}
+    for name in sorted(names):
+        tree = _tree_of_orbax(checkpoint, name)
+        tree = tree["table"] if name in leaves else tree
+        like[name] = jax.tree.map(
+            lambda leaf: jax.ShapeDtypeStruct(leaf.shape, leaf.dtype, sharding=here), tree
+        )
+    return read_checkpoint(checkpoint, like, interval=True)[0]
 
 
 def stored_digests(checkpoint: Path) -> dict[str, Any]:
@@ -112,18 +112,6 @@ def saved_digests(
     return {"leaves": leaves, "total": total, "interval": _text_digest(interval), "loss": loss}
 
 
-def warn(text: str) -> None:
-    """One line on stderr, at once."""
-    sys.stderr.write(f"warning: {text}\n")
-    sys.stderr.flush()
-
-
-def first_line(error: BaseException) -> str:
-    """What an error of Orbax says, in one line."""
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:120] if lines else 'no message'}"
-
-
 # ---- structure -----------------------------------------------------------------------------------
 
 
@@ -138,22 +126,28 @@ def _items(checkpoint: Path) -> list[str]:
 
 def _facts_of_orbax(checkpoint: Path, like: Mapping[str, Any]) -> Facts:
     """Shapes and dtypes of a checkpoint from before digests."""
-    names = [name for name in like if (checkpoint / name).is_dir()]
-    handler = ocp.StandardCheckpointHandler()
-    parts = {}
-    for name in names:
-        with _reading(checkpoint, name):
-            parts[name] = _bare(handler.metadata(absolute(checkpoint / name)).tree, like[name])
-    return shapes_of(parts)
+    names = _parts_on_disk(checkpoint) & like.keys()
+    return shapes_of({name: _bare(_tree_of_orbax(checkpoint, name), like[name]) for name in names})
 
 
-def _without_later(stored: Facts, like: Mapping[str, Any]) -> dict[str, Any]:
+def _parts_on_disk(checkpoint: Path) -> set[str]:
+    """The items that are parts of a state."""
+    return {name for name in TrainState._fields if (checkpoint / name).is_dir()}
+
+
+def _tree_of_orbax(checkpoint: Path, name: str) -> Any:
+    with reading(checkpoint, name):
+        return ocp.StandardCheckpointHandler().metadata(absolute(checkpoint / name)).tree
+
+
+def without_later(stored: Facts, like: Mapping[str, Any]) -> dict[str, Any]:
     """The parts of `like` that a checkpoint should have."""
     there = {path.partition("/")[0] for path in stored}
     return {name: part for name, part in like.items() if name in there or name not in LATER}
 
 
-def _check_structure(checkpoint: Path, stored: Facts, wanted: Mapping[str, Any]) -> None:
+def check_structure(checkpoint: Path, stored: Facts, wanted: Mapping[str, Any]) -> None:
+    """Raises CheckpointError unless the parts `wanted` have the paths, shapes and dtypes stored."""
     there = {p: _kind(f) for p, f in stored.items() if p.partition("/")[0] in wanted}
     asked = {path: _kind(facts) for path, facts in shapes_of(wanted).items()}
     paths = [p for p in sorted({*there, *asked}) if there.get(p) != asked.get(p)]
@@ -188,15 +182,15 @@ def _bare(part: Any, like: Any) -> Any:
 
 
 def _read_part(checkpoint: Path, name: str, like: Any) -> Any:
-    _hush()
-    with _reading(checkpoint, name):
+    hush()
+    with reading(checkpoint, name):
         handler = ocp.StandardCheckpointHandler()
         args = ocp.args.StandardRestore(named(like))
         return _bare(handler.restore(absolute(checkpoint / name), args=args), like)
 
 
 def _read_json(checkpoint: Path, name: str) -> dict[str, Any]:
-    with _reading(checkpoint, name):
+    with reading(checkpoint, name):
         value = json.loads((checkpoint / name / "metadata").read_text())
         if isinstance(value, dict):
             return value
@@ -221,54 +215,6 @@ def _nan(part: Any) -> Any:
     )
 
 
-# ---- what went wrong -----------------------------------------------------------------------------
-
-
-@contextlib.contextmanager
-def _reading(checkpoint: Path, name: str) -> Iterator[None]:
-    """Tells damage from what a later attempt may be able to read."""
-    try:
-        yield
-    except Exception as error:
-        no_access = isinstance(error, (PermissionError, MemoryError)) or is_of_bucket(error)
-        if PASSING.search(str(error)) or (no_access and not isinstance(error, FileNotFoundError)):
-            raise CheckpointError(
-                f"checkpoint {checkpoint} cannot be read now ({first_line(error)}); start the same "
-                "command again"
-            ) from error
-        raise DamagedError(checkpoint, f"{name}: cannot be read") from error
-
-
-@functools.cache
-def _hush() -> None:
-    """Keeps quiet about the reads of other leaves, which Orbax drops when that of one fails.
-
-    What they say comes from threads and helps nobody; the error itself is raised.
-    """
-    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
-    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-    tell = sys.unraisablehook
-
-    def others(found):
-        if not inspect.iscoroutine(found.object) and str(found.exc_value) != "Event loop is closed":
-            tell(found)
-
-    sys.unraisablehook = others
-
-
 def _told(changed: list[str]) -> str:
     more = f" and {len(changed) - 1} more" if len(changed) > 1 else ""
     return f"leaf {changed[0]}{more}: digest"
-
-
-def _agree(checkpoint: Path, problem: CheckpointError | None) -> None:
-    """Raises in every process if there is a problem in one; refusals come before damage."""
-    weight = 0 if problem is None else 1 if isinstance(problem, DamagedError) else 2
-    worst = worst_of_all(weight)
-    if worst == 0:
-        return
-    if problem is not None and weight == worst:
-        raise problem
-    if worst == 1:
-        raise DamagedError(checkpoint, "as another process has found")
-    raise CheckpointError(f"checkpoint {checkpoint} cannot be read by another process")

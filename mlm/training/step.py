@@ -19,6 +19,7 @@ from mlm.training.loss import LossSums, SlotLoss, cross_entropy, slot_scores, su
 from mlm.training.optimizer import Schedule
 from mlm.training.parameter_rules import state_shardings
 from mlm.training.sharding import by_row, replicated
+from mlm.training.spikes import no_losses, watch
 
 Batch = dict[str, jax.Array]
 Params = dict
@@ -37,6 +38,7 @@ class TrainState(NamedTuple):
     params: Params  # float32
     opt_state: optax.OptState  # of the params that are not frozen
     mask_table: Any = ()  # what masking follows, see `mlm.training.adaptive`; () if nothing
+    recent_losses: Any = ()  # what a spike is told by, see `mlm.training.spikes`; () if none is
 
 
 class MaskCounts(NamedTuple):
@@ -56,6 +58,7 @@ class StepMetrics(NamedTuple):
     grad_norm: jax.Array  # before clipping, of the params that are not frozen
     learning_rate: jax.Array
     finite: jax.Array  # bool[]; False: the update was skipped
+    spike: jax.Array | bool = False  # bool[]; whether the loss is far above those before
 
 
 def new_state(
@@ -68,7 +71,7 @@ def new_state(
     """The state of step 0; under `jax.eval_shape` its shapes, which `state_shardings` takes."""
     opt_state = tx.init(split(params, frozen)[0])
     table = () if adapt is None else init_table(adapt)
-    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, table)
+    return TrainState(jnp.zeros((), jnp.int32), params, opt_state, table, no_losses())
 
 
 def make_init_state(
@@ -118,11 +121,13 @@ def make_train_step(
     frozen: Collection[str] = (),
     loss: SlotLoss = cross_entropy,
     adapt: Adaptive | None = None,
+    skip_spikes: bool = False,
 ) -> Callable[[TrainState, Batch], tuple[TrainState, StepMetrics]]:
     """`step(state, batch) -> (state, metrics)`; the given state's buffers are reused.
 
     The loss is the sum of the masked tokens' losses over the sum of their weights, in the whole
-    batch, on any number of devices and microbatches; 0 when nothing is masked.
+    batch, on any number of devices and microbatches; 0 when nothing is masked. Where it or the
+    gradient is not finite, params, optimizer and table stay as they are.
 
     Args:
       apply: the model.
@@ -136,6 +141,7 @@ def make_train_step(
       frozen: paths of params that stay as they are, see `mlm.training.freezing`.
       loss: of each mask slot, see `slot_scores`.
       adapt: what the table of the state averages; None: there is none.
+      skip_spikes: whether an update is skipped as well where the loss is a spike.
     """
 
     def loss_sum(trained, rest, batch, key):
@@ -173,22 +179,28 @@ def make_train_step(
         grads = jax.tree.map(lambda g: g / weight, grads)
         grad_norm = optax.tree.norm(grads)
         finite = jnp.isfinite(sums.loss) & jnp.isfinite(grad_norm)
+        recent, spike = state.recent_losses, jnp.bool_(False)
+        if jax.tree.leaves(recent):
+            met = finite & (sums.weight > 0)
+            spike, recent = watch(recent, sums.loss / weight, counts=met)
+        taken = finite & ~spike if skip_spikes else finite
 
         updates, opt_state = tx.update(grads, state.opt_state, trained)
         updated = optax.apply_updates(trained, updates)
         # A selection, not a product: 0 * NaN is NaN.
-        keep = lambda new, old: jnp.where(finite, new, old)  # noqa: E731
+        keep = lambda new, old: jnp.where(taken, new, old)  # noqa: E731
         new_state = TrainState(
             state.step + 1,
             merge(jax.tree.map(keep, updated, trained), rest),
             jax.tree.map(keep, opt_state, state.opt_state),
             table if adapt is None else keep(update_table(adapt, table, by_id), table),
+            recent,
         )
         # An integer as the counts are, so that XLA adds them up over devices at once: two sums at
         # the same time have made eight virtual devices on two cores wait for each other.
         tokens = jnp.sum(batch["padding_mask"], dtype=jnp.int32).astype(jnp.float32)
         rate = jnp.asarray(schedule(state.step), jnp.float32)
-        return new_state, StepMetrics(sums, counts, tokens, grad_norm, rate, finite)
+        return new_state, StepMetrics(sums, counts, tokens, grad_norm, rate, finite, spike)
 
     state_at = replicated(mesh) if shardings is None else shardings
     return jax.jit(

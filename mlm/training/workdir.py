@@ -27,7 +27,7 @@ from mlm.bucket import (
 )
 from mlm.errors import CheckpointError, ConfigError, OutputError, WorkdirLockedError
 from mlm.json_text import parse_json
-from mlm.training.bucket_lock import bucket_lock, end
+from mlm.training.bucket_lock import bucket_lock, bucket_owner, end
 from mlm.training.changes import Change, differences, is_of_data, refused
 from mlm.whole_file import write_whole
 
@@ -36,7 +36,8 @@ from mlm.whole_file import write_whole
 # `mlm.saved.keep_text`.
 FREE_FIELDS = (
     "log. checkpoint. processes. eval.every_ eval.fill data.cache_dir data.corpus data.source "
-    "data.heldout_corpus data.store data.tokenizer mesh. train.step_timeout_seconds"
+    "data.heldout_corpus data.store data.tokenizer mesh. train.step_timeout_seconds "
+    "train.max_nonfinite_in_a_row"
 ).split()
 # How a run is computed, which another machine may do in another way.
 MACHINE_FIELDS = ("model.attention", "train.remat", "deterministic")
@@ -96,6 +97,18 @@ def locked_workdir(
         yield path
 
 
+def lock_owner(workdir: Path) -> str | None:
+    """Who has locked `workdir` now; None if no one has."""
+    if is_in_bucket(workdir):
+        return bucket_owner(workdir)
+    with contextlib.suppress(OSError), open(workdir / ".lock") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return lock.read().strip() or "another process"
+    return None
+
+
 @contextlib.contextmanager
 def _flocked(path: Path) -> Iterator[None]:
     with _writable(path):
@@ -133,19 +146,22 @@ def _writable(path: Path) -> Iterator[None]:
         ) from error
 
 
+def free_space(folder: Path) -> int | None:
+    """Bytes that are free where `folder` lies; None in a bucket, which holds any."""
+    return None if is_in_bucket(folder) else shutil.disk_usage(folder).free
+
+
 def check_space(folder: Path, size: int) -> None:
-    """Raises OutputError unless one more checkpoint of `size` bytes fits; a bucket holds any."""
-    if is_in_bucket(folder):
-        return
-    free = shutil.disk_usage(folder).free
-    if free < size + SPARE:
+    """Raises OutputError unless one more checkpoint of `size` bytes fits."""
+    free = free_space(folder)
+    if free is not None and free < size + SPARE:
         raise OutputError(
-            f"a checkpoint needs {_amount(size + SPARE)}, {_amount(free)} are free in {folder}; "
+            f"a checkpoint needs {amount(size + SPARE)}, {amount(free)} are free in {folder}; "
             "free some space, or choose another --workdir"
         )
 
 
-def _amount(size: int) -> str:
+def amount(size: int) -> str:
     return f"{size:,} bytes" if size < 10**7 else f"{size / 10**6:,.0f} MB"
 
 

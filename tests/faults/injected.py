@@ -1,10 +1,14 @@
 """train.py with faults inside: `INJECT=nan@12,hang@30#1 python tests/faults/injected.py ARGS`.
 
 A fault is KIND@STEP or KIND@FIRST-LAST, of several processes with #PROCESS only in that one. `nan`
-and `spike` happen inside the compiled step, `raise` and `hang` before it is called.
+and `spike` happen inside the compiled step, `raise` and `hang` before it is called; `endthread` and
+`stall` in the thread that makes the step's batch. `compile@1` makes the main thread work in C for
+seconds when the step is traced, as a compiler does. `slowsave` keeps the save of a step from ending
+for a second, `sloweval` every evaluation for two.
 """
 
 import functools
+import hashlib
 import os
 import re
 import sys
@@ -15,10 +19,12 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import jax.numpy as jnp  # noqa: E402
+from orbax.checkpoint._src.checkpointers import async_checkpointer  # noqa: E402
 
 import train  # noqa: E402
-from mlm import cluster, learning  # noqa: E402
+from mlm import cluster, experiment, learning  # noqa: E402
 from mlm.cli import leave, run_command  # noqa: E402
+from mlm.training import loop  # noqa: E402
 
 FAULT = re.compile(r"(\w+)@(\d+)(?:-(\d+))?(?:#(\d+))?")
 FACTORS = {"spike": 100.0, "nan": jnp.nan}  # of the losses in the step
@@ -47,10 +53,12 @@ def with_faults(make_train_step, faults: list[Fault]):
     @functools.wraps(make_train_step)
     def make(apply, mask, *args, loss, **settings):
         inside = [fault for fault in faults if fault.kind in FACTORS]
+        if any(fault.kind == "compile" for fault in faults):
+            loss = compiling(loss)
         if inside:
             mask, loss = marking(mask, inside), failing(loss, inside)
         step = make_train_step(apply, mask, *args, loss=loss, **settings)
-        outside = [fault for fault in faults if fault.kind not in FACTORS]
+        outside = [fault for fault in faults if fault.kind in ("raise", "hang")]
         return before_steps(step, outside) if outside else step
 
     return make
@@ -80,6 +88,15 @@ def failing(loss, faults: list[Fault]):
     return failed
 
 
+def compiling(loss):
+    def traced(logits, labels):
+        os.write(2, b"compiling\n")
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 5_000_000)
+        return loss(logits, labels)
+
+    return traced
+
+
 def before_steps(step, faults: list[Fault]):
     begun = []
 
@@ -97,8 +114,56 @@ def before_steps(step, faults: list[Fault]):
     return called
 
 
+def slow_saves(commit, faults: list[Fault]):
+    """Orbax's background thread: it renames the folder when all is written."""
+
+    @functools.wraps(commit)
+    def committed(directory, *args, **settings):
+        step = int(directory.name.partition(".")[0])
+        if any(f.kind == "slowsave" and f.first <= step <= f.last for f in faults):
+            time.sleep(1)
+        return commit(directory, *args, **settings)
+
+    return committed
+
+
+def slow_evaluations(make_evaluate):
+    def make(*args, **settings):
+        evaluate = make_evaluate(*args, **settings)
+
+        def slow(params):
+            time.sleep(2)
+            return evaluate(params)
+
+        return slow
+
+    return make
+
+
+def with_faulty_batches(prefetch, faults: list[Fault]):
+    """`prefetch`, whose thread is ended or stalls before it has made the batch of a step."""
+
+    def faulty(batch_at, **settings):
+        def made(k):
+            for kind in [f.kind for f in faults if f.first <= k + 1 <= f.last]:
+                if kind == "endthread":
+                    raise SystemExit
+                if kind == "stall":
+                    time.sleep(3600)
+            return batch_at(k)
+
+        return prefetch(made, **settings)
+
+    return faulty
+
+
 if __name__ == "__main__":
-    learning.make_train_step = with_faults(
-        learning.make_train_step, faults_here(os.environ["INJECT"])
+    here = faults_here(os.environ["INJECT"])
+    async_checkpointer._background_wait_for_commit_futures = slow_saves(
+        async_checkpointer._background_wait_for_commit_futures, here
     )
+    if any(fault.kind == "sloweval" for fault in here):
+        experiment.make_evaluate = slow_evaluations(experiment.make_evaluate)
+    learning.make_train_step = with_faults(learning.make_train_step, here)
+    loop.prefetch = with_faulty_batches(loop.prefetch, here)
     leave(cluster.leave(run_command(train.main)))

@@ -12,7 +12,8 @@ import pytest
 
 from mlm.errors import CheckpointError
 from mlm.training.checkpoint import checkpoints_in, parts_of
-from mlm.training.restoring import DamagedError, read_checkpoint, stored_digests
+from mlm.training.damage import DamagedError
+from mlm.training.restoring import read_checkpoint, stored_digests
 from mlm.training.step import TrainState
 
 TX = optax.adamw(1e-3)

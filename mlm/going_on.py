@@ -1,0 +1,38 @@
+"""Whether a run can go on from what is saved, for `python -m mlm doctor`."""
+
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from mlm import saved
+from mlm.conditions import attempts_before, differences
+from mlm.doctor import kept, resuming
+from mlm.doctor.finding import Finding
+from mlm.experiment import Experiment
+from mlm.training.workdir import saved_steps
+
+
+def examine_going_on(exp: Experiment, workdir: Path, *, bad: Collection[str]) -> Iterator[Finding]:
+    """Whether model and optimizer fit the checkpoints, and what the same command would do.
+
+    Args:
+      bad: names of findings about checkpoints that are damaged.
+    """
+    steps = saved_steps(workdir / "checkpoints")
+    if steps:
+        yield kept.check_call(
+            "model and optimizer",
+            lambda: saved.check_state_fits(exp.run.init_state, workdir, steps[-1]),
+            f"those of checkpoint {steps[-1]}",
+        )
+    step = max((s for s in steps if f"checkpoint {s}" not in bad), default=0)
+    if steps and not step:
+        return  # it would refuse, as the findings about checkpoints say
+    attempts, total = attempts_before(workdir, step), exp.run.total_steps
+    now = [exp.conditions] if step < total else []
+    yield resuming.check_resuming(
+        step,
+        total,
+        known=bool(attempts),
+        differing=differences([a["conditions"] for a in attempts] + now),
+        changed=[entry["field"] for entry in saved.data_changes(workdir)],
+    )

@@ -1,0 +1,90 @@
+"""A checkpoint that is not what was saved: how that is told from other troubles, and to whom."""
+
+import contextlib
+import functools
+import inspect
+import logging
+import re
+import sys
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+from mlm.bucket import is_of_bucket
+from mlm.errors import CheckpointError
+from mlm.training.processes import worst_of_all
+
+# Errors that say nothing about what is on the disk.
+PASSING = re.compile("RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTH")
+
+
+class DamagedError(CheckpointError):
+    """A checkpoint that cannot be read, or whose arrays are not those that were saved.
+
+    Attributes:
+      reason: in a few words.
+    """
+
+    def __init__(self, checkpoint: Path, reason: str):
+        super().__init__(
+            f"checkpoint {checkpoint} is damaged ({reason}); python -m mlm doctor --repair "
+            f"--workdir {checkpoint.parent.parent} sets it aside"
+        )
+        self.reason = reason
+
+
+@contextlib.contextmanager
+def reading(checkpoint: Path, name: str) -> Iterator[None]:
+    """Tells damage from what a later attempt may be able to read."""
+    try:
+        yield
+    except Exception as error:
+        no_access = isinstance(error, (PermissionError, MemoryError)) or is_of_bucket(error)
+        if PASSING.search(str(error)) or (no_access and not isinstance(error, FileNotFoundError)):
+            raise CheckpointError(
+                f"checkpoint {checkpoint} cannot be read now ({first_line(error)}); start the same "
+                "command again"
+            ) from error
+        raise DamagedError(checkpoint, f"{name}: cannot be read") from error
+
+
+def agree(checkpoint: Path, problem: CheckpointError | None) -> None:
+    """Raises in every process if there is a problem in one; refusals come before damage."""
+    weight = 0 if problem is None else 1 if isinstance(problem, DamagedError) else 2
+    worst = worst_of_all(weight)
+    if worst == 0:
+        return
+    if problem is not None and weight == worst:
+        raise problem
+    if worst == 1:
+        raise DamagedError(checkpoint, "as another process has found")
+    raise CheckpointError(f"checkpoint {checkpoint} cannot be read by another process")
+
+
+def warn(text: str) -> None:
+    """One line on stderr, at once."""
+    sys.stderr.write(f"warning: {text}\n")
+    sys.stderr.flush()
+
+
+def first_line(error: BaseException) -> str:
+    """What an error of Orbax says, in one line."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:120] if lines else 'no message'}"
+
+
+@functools.cache
+def hush() -> None:
+    """Keeps quiet about the other leaves, which Orbax drops when one cannot be read or written.
+
+    What they say comes from threads and helps nobody; the error itself is raised.
+    """
+    logging.getLogger("asyncio").setLevel(logging.CRITICAL)
+    warnings.filterwarnings("ignore", "coroutine .* was never awaited")
+    tell = sys.unraisablehook
+
+    def others(found):
+        if not inspect.iscoroutine(found.object) and str(found.exc_value) != "Event loop is closed":
+            tell(found)
+
+    sys.unraisablehook = others
