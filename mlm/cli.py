@@ -17,7 +17,6 @@ from mlm.errors import ConfigError, MlmError
 from mlm.rules import validate
 
 NOT_WRITABLE = {errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT, errno.EFBIG}
-NOT_WRITABLE |= {errno.ENAMETOOLONG}
 
 
 class HelpShown(SystemExit):
@@ -75,6 +74,9 @@ def run_command(main: Callable[[Sequence[str]], int | None]) -> int:
     except Exception as error:
         if is_of_bucket(error):
             return _report(f"a bucket cannot be used ({told(error)})", 7, verbose)
+        if isinstance(error, OSError) and error.errno == errno.ENAMETOOLONG:
+            name = f"{error.filename!s:.60}..."
+            return _report(f"{name} is too long for the name of a file; correct it", 2, verbose)
         if isinstance(error, OSError) and error.errno in NOT_WRITABLE:
             return _report(f"{error.filename or 'output'}: {error.strerror}", 7, verbose)
         traceback.print_exc()  # our mistake, not the user's: all of it is shown

@@ -136,7 +136,9 @@ def check_steps_left(workdir: Path, total_steps: int) -> None:
 
 def data_changes(workdir: Path) -> list[dict]:
     """What of a run's data was changed on the way: `step`, `field`, `then` and `now` of each."""
-    return (read_json(workdir / "data_changes.json") or {}).get("changes", [])
+    found = (read_json(workdir / "data_changes.json") or {}).get("changes")
+    entries = found if isinstance(found, list) else []
+    return [e for e in entries if isinstance(e, dict) and isinstance(e.get("step"), int)]
 
 
 def _text_facts(text: PreparedText, rows: Rows, weights: str) -> dict[str, object]:

@@ -13,10 +13,11 @@ INTEGERS = (
     "masking.mask_selection_length model.layers model.width model.heads model.hidden "
     "model.max_length train.batch_size train.accumulation mesh.data mesh.fsdp mesh.tensor "
     "mesh.slices checkpoint.keep_last checkpoint.keep_best eval.length eval.batch_size "
-    "eval.max_examples eval.seed"
+    "eval.max_examples eval.seed train.max_nonfinite_in_a_row"
 ).split()
 FLAGS = (
-    "deterministic data.lowercase data.drop_duplicates masking.select_unknown log.tensorboard"
+    "deterministic data.lowercase data.drop_duplicates masking.select_unknown log.tensorboard "
+    "train.skip_spikes"
 ).split()
 LISTS = ("data.new_tokens data.shares masking.ngram train.freeze eval.masks eval.fill").split()
 

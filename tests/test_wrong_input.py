@@ -243,6 +243,12 @@ def test_files_that_are_not_text(run, tmp_path, name):
     assert not list(out.parent.iterdir())
 
 
+@pytest.mark.parametrize("field", ["data__tokenizer", "data__store", "masking__weights"])
+def test_names_that_are_too_long_for_a_file(run, field):
+    name = "x" * 500 + (".npy" if field == "masking__weights" else ".json")
+    refused(run(train_script, **{field: name}), 2, "xxx... is too long for the name of a file")
+
+
 def test_names_that_lead_to_no_text(run, tmp_path):
     (tmp_path / "empty").mkdir()
     refused(run(train_script, data__corpus=tmp_path / "*.txt"), 3, "no file matches")

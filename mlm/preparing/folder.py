@@ -109,12 +109,18 @@ def open_prepared(folder: Path, *, tokenizer: Tokenizer | None = None) -> Prepar
             f"python -m mlm prepare --config=... --out={folder}"
         )
     own = tokenizer or load_tokenizer(folder / "tokenizer.json")
-    return PreparedText(
-        folder=folder,
-        tokenizer=own,
-        train=open_store(folder / "train", tokenizer_hash=own.hash),
-        heldout=open_store(folder / "heldout", tokenizer_hash=own.hash),
-    )
+    return PreparedText(folder, own, *(_open_side(folder / side, own) for side in (TRAIN, HELDOUT)))
+
+
+def _open_side(path: Path, tokenizer: Tokenizer) -> TokenStore:
+    """A store whose ids are all of the tokenizer: its own meta.json says how many there are."""
+    store = open_store(path, tokenizer_hash=tokenizer.hash)
+    if store.vocabulary_size != tokenizer.vocabulary_size:
+        raise DataError(
+            f"{path / 'meta.json'} is damaged (a vocabulary of {store.vocabulary_size} ids, its "
+            f"tokenizer has {tokenizer.vocabulary_size}); prepare the corpus again"
+        )
+    return store
 
 
 def _make_whole(

@@ -189,8 +189,8 @@ def _lines(path: Path, reading: Reading, counts: Counter) -> Iterator[tuple[int,
 
 def _too_long(path: Path, what: str, limit: int) -> DataError:
     return DataError(
-        f"{path} has {what} of {limit / 2**20:,.0f} MiB or more; cut it into documents, a block of lines "
-        "between blank ones each, or say data.document=line"
+        f"{path} has {what} of {limit / 2**20:,.0f} MiB or more; cut it into documents, "
+        "blocks of lines between blank ones, or say data.document=line"
     )
 
 

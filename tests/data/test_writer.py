@@ -122,7 +122,14 @@ def test_a_writer_that_was_killed_twice(tmp_path, corpus, monkeypatch):
     assert content(tmp_path / "store") == content(tmp_path / "whole")
 
 
-@pytest.mark.parametrize("entry", ["", "{", "[]", '{"read": 20}', None])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        *("", "{", "[]", '{"read": 20}', "[" * 100_000, None),
+        '{"read": null, "tokens": 1, "max_id": 1}',
+        '{"read": -1, "tokens": -1, "max_id": 1}',
+    ],
+)
 def test_a_journal_that_is_torn_or_says_more_than_there_is(tmp_path, corpus, monkeypatch, entry):
     fill(tmp_path / "whole", corpus)
     monkeypatch.setattr(module, "SHARD", 100)

@@ -74,6 +74,15 @@ def test_a_store_made_by_another_tokenizer_is_refused(settings, tmp_path):
         open_prepared(text.folder, tokenizer=other)
 
 
+def test_a_store_that_claims_more_ids_than_its_tokenizer_has(settings, tmp_path):
+    """Then ids beyond the embeddings would pass for checked."""
+    text = prepare(settings, cache_dir=tmp_path, say=str)
+    meta = text.folder / "train/meta.json"
+    meta.write_text(json.dumps(json.loads(meta.read_text()) | {"vocabulary_size": 5000}))
+    with pytest.raises(DataError, match="meta.json is damaged .a vocabulary of 5000 ids, its tok"):
+        open_prepared(text.folder)
+
+
 def test_the_same_text_by_another_path_is_found_again(settings, tmp_path, corpus_file):
     first = prepare(settings, cache_dir=tmp_path, say=str).folder
     copy = tmp_path / "other" / corpus_file.name

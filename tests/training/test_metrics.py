@@ -89,7 +89,9 @@ def test_a_step_that_is_not_finite_raises():
 def test_lines_of_a_lost_attempt_and_torn_lines_are_dropped(tmp_path):
     file = tmp_path / "metrics.jsonl"
     lines = [json.dumps({"step": s, "a": s}) for s in (1, 2, 3)]
-    file.write_text("\n".join(lines) + '\n{"step": 4, "a"')
+    file.write_text("\n".join(lines) + '\n{"step": 4, "a"\n[1]\n{"a": 2}\n')
+    with file.open("ab") as stream:
+        stream.write(b"\x80\xff\0")
     assert [line["step"] for line in read_metrics(file)] == [1, 2, 3]
     writer = MetricWriter(tmp_path, resume_step=2, tensorboard=False)
     writer.write(3, {"a": 30.0})
