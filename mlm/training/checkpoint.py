@@ -21,6 +21,7 @@ import jax
 import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
+from mlm.bucket import is_in_bucket
 from mlm.errors import CheckpointError, OutputError
 from mlm.training.damage import DamagedError, first_line, hush, warn
 from mlm.training.processes import first_of_all, is_first
@@ -31,10 +32,10 @@ from mlm.training.quarantine import (
     set_aside,
     unfinished_names,
 )
-from mlm.training.restoring import named, read_checkpoint, saved_digests
+from mlm.training.restoring import named, read_checkpoint, saved_digests, verify_checkpoint
 from mlm.training.retention import make_manager, tidy
 from mlm.training.step import Params, TrainState
-from mlm.training.workdir import check_space, saved_steps
+from mlm.training.workdir import COMMITTED, check_space, saved_steps
 
 OTHERS_SECONDS = 4  # that a process which fails waits for a save that all of several must end
 
@@ -142,6 +143,7 @@ class Checkpoints:
                 "choose another --workdir"
             )
         check_some_left(self.folder)
+        self._check_markers()
         return None
 
     def restore_mask_table(self, step: int, like: Any) -> Any:
@@ -162,6 +164,19 @@ class Checkpoints:
         """Returns when the last save is on disk; raises OutputError if it could not be written."""
         with self._as_output_error():
             self._manager.wait_until_finished()
+
+    def _check_markers(self) -> None:
+        """Raises CheckpointError if what a bucket holds is whole but for a marker."""
+        if not is_in_bucket(self.folder):
+            return
+        for name in unfinished_names(self.folder):
+            with contextlib.suppress(DamagedError):
+                verify_checkpoint(self.folder / name)
+                raise CheckpointError(
+                    f"checkpoint {self.folder / name} is whole but has no {COMMITTED}, as a copy "
+                    f"leaves it; python -m mlm doctor --repair --workdir {self.folder.parent} "
+                    "gives it back"
+                )
 
     def _at(self, step: int) -> Path:
         return self.folder / str(step)

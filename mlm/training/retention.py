@@ -8,12 +8,17 @@ from pathlib import Path
 import orbax.checkpoint as ocp
 from orbax.checkpoint import checkpoint_managers
 
-from mlm.bucket import absolute
+from mlm.bucket import absolute, is_in_bucket
 from mlm.errors import CheckpointError
 from mlm.training.damage import warn
-from mlm.training.quarantine import remove_loss, remove_unfinished, stray_names
+from mlm.training.quarantine import (
+    remove_loss,
+    remove_unfinished,
+    stray_names,
+    unfinished_names,
+)
 from mlm.training.restoring import stored_digests
-from mlm.training.workdir import read_json, saved_steps
+from mlm.training.workdir import COMMITTED, read_json, saved_steps
 
 
 def make_manager(folder: Path, *, keep_last: int, keep_best: int) -> ocp.CheckpointManager:
@@ -51,6 +56,12 @@ def tidy(folder: Path) -> None:
             warn(
                 f"the loss in checkpoint {step} is damaged, so it does not count as one of the best"
             )
+    if is_in_bucket(folder) and (names := unfinished_names(folder)):
+        warn(
+            f"{', '.join(names[:5])} in {folder} without {COMMITTED}, as a killed save or a copy "
+            f"leaves it, so ignored; python -m mlm doctor --repair --workdir {folder.parent} looks "
+            "at it"
+        )
     if strays := stray_names(folder):
         warn(f"no checkpoints, so ignored: {', '.join(strays[:5])} in {folder}")
 
