@@ -12,6 +12,7 @@ listed.
 import contextlib
 import logging
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +22,14 @@ import orbax.checkpoint as ocp
 from jax.experimental import multihost_utils
 
 from mlm.errors import CheckpointError, OutputError
-from mlm.training.damage import DamagedError, first_line, warn
+from mlm.training.damage import DamagedError, first_line, hush, warn
 from mlm.training.processes import first_of_all, is_first
 from mlm.training.quarantine import (
     check_some_left,
     clear_way,
     remove_unfinished,
     set_aside,
+    unfinished_names,
 )
 from mlm.training.restoring import named, read_checkpoint, saved_digests
 from mlm.training.retention import make_manager, tidy
@@ -183,8 +185,6 @@ class Checkpoints:
         try:
             yield
         except Exception as error:
-            # They would keep the disk full for the next attempt.
-            remove_unfinished(self.folder)
             raise OutputError(
                 f"a checkpoint could not be written to {self.folder} ({first_line(error)}), the "
                 f"newest complete one is {self.latest()}; free some space and start the same "
@@ -211,6 +211,7 @@ def checkpoints_in(
       read_only: nothing is made or removed; for reading beside a run that writes.
     """
     logging.getLogger("absl").setLevel(logging.CRITICAL)  # Orbax narrates; errors are raised too
+    hush()
     if read_only:
         yield Checkpoints(None, folder)
         return
@@ -224,7 +225,7 @@ def checkpoints_in(
         checkpoints.wait()
     except BaseException:
         # Whatever ended the run is what it reports, not a save that failed besides.
-        closing = threading.Thread(target=_close, args=(manager,), daemon=True)
+        closing = threading.Thread(target=_close, args=(manager, folder), daemon=True)
         closing.start()
         # Others may wait for this process and not for the save, which then never ends.
         closing.join(OTHERS_SECONDS if jax.process_count() > 1 else None)
@@ -238,6 +239,12 @@ def _all_here(event: str) -> None:
         multihost_utils.sync_global_devices(event)
 
 
-def _close(manager: ocp.CheckpointManager) -> None:
+def _close(manager: ocp.CheckpointManager, folder: Path) -> None:
+    """Waits for the last save; what it leaves if it failed would keep a full disk full."""
     with contextlib.suppress(Exception):
         manager.close()
+    for _ in range(20):
+        if not unfinished_names(folder):
+            break
+        remove_unfinished(folder)
+        time.sleep(0.1)  # some of its threads may still write there

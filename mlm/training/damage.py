@@ -75,7 +75,7 @@ def first_line(error: BaseException) -> str:
 
 @functools.cache
 def hush() -> None:
-    """Keeps quiet about the reads of other leaves, which Orbax drops when that of one fails.
+    """Keeps quiet about the other leaves, which Orbax drops when one cannot be read or written.
 
     What they say comes from threads and helps nobody; the error itself is raised.
     """

@@ -1,7 +1,8 @@
 """train.py with faults inside: `INJECT=nan@12,hang@30#1 python tests/faults/injected.py ARGS`.
 
 A fault is KIND@STEP or KIND@FIRST-LAST, of several processes with #PROCESS only in that one. `nan`
-and `spike` happen inside the compiled step, `raise` and `hang` before it is called.
+and `spike` happen inside the compiled step, `raise` and `hang` before it is called. `slowsave`
+keeps the save of a step from ending for a second, `sloweval` every evaluation for two.
 """
 
 import functools
@@ -15,9 +16,10 @@ from typing import NamedTuple
 sys.path.insert(0, str(Path(__file__).parent.parent.parent))
 
 import jax.numpy as jnp  # noqa: E402
+from orbax.checkpoint._src.checkpointers import async_checkpointer  # noqa: E402
 
 import train  # noqa: E402
-from mlm import cluster, learning  # noqa: E402
+from mlm import cluster, experiment, learning  # noqa: E402
 from mlm.cli import leave, run_command  # noqa: E402
 
 FAULT = re.compile(r"(\w+)@(\d+)(?:-(\d+))?(?:#(\d+))?")
@@ -50,7 +52,7 @@ def with_faults(make_train_step, faults: list[Fault]):
         if inside:
             mask, loss = marking(mask, inside), failing(loss, inside)
         step = make_train_step(apply, mask, *args, loss=loss, **settings)
-        outside = [fault for fault in faults if fault.kind not in FACTORS]
+        outside = [fault for fault in faults if fault.kind in ("raise", "hang")]
         return before_steps(step, outside) if outside else step
 
     return make
@@ -97,8 +99,38 @@ def before_steps(step, faults: list[Fault]):
     return called
 
 
+def slow_saves(commit, faults: list[Fault]):
+    """Orbax's background thread: it renames the folder when all is written."""
+
+    @functools.wraps(commit)
+    def committed(directory, *args, **settings):
+        step = int(directory.name.partition(".")[0])
+        if any(f.kind == "slowsave" and f.first <= step <= f.last for f in faults):
+            time.sleep(1)
+        return commit(directory, *args, **settings)
+
+    return committed
+
+
+def slow_evaluations(make_evaluate):
+    def make(*args, **settings):
+        evaluate = make_evaluate(*args, **settings)
+
+        def slow(params):
+            time.sleep(2)
+            return evaluate(params)
+
+        return slow
+
+    return make
+
+
 if __name__ == "__main__":
-    learning.make_train_step = with_faults(
-        learning.make_train_step, faults_here(os.environ["INJECT"])
+    found = faults_here(os.environ["INJECT"])
+    async_checkpointer._background_wait_for_commit_futures = slow_saves(
+        async_checkpointer._background_wait_for_commit_futures, found
     )
+    if any(fault.kind == "sloweval" for fault in found):
+        experiment.make_evaluate = slow_evaluations(experiment.make_evaluate)
+    learning.make_train_step = with_faults(learning.make_train_step, found)
     leave(cluster.leave(run_command(train.main)))
