@@ -64,13 +64,13 @@ def stop_on_signal() -> Iterator[StopRequest]:
         return
     request = StopRequest()
 
-    def answer(signum: int) -> None:
-        if request.signum:
-            os._exit(128 + signum)
-        request.signum = signum
+    def say(signum: int) -> None:
         _say(f"{signal.Signals(signum).name} received, saving at the end of the step")
 
-    with _answered_by(answer, signal.SIGTERM, signal.SIGINT):
+    def note(signum: int, frame: object) -> None:
+        request.signum = signum
+
+    with _answered_by(say, note, signal.SIGTERM, signal.SIGINT):
         yield request
 
 
@@ -82,23 +82,27 @@ def _stop_together() -> Iterator[StopRequest]:
     jax.config.update("jax_enable_preemption_service", True)
     distributed.global_state.initialize_preemption_sync_manager()
 
-    def answer(signum: int) -> None:
-        if request.signum:
-            os._exit(128 + signum)
+    def pass_on(signum: int) -> None:
         request.signum = signum
         _say("SIGINT received, saving at the end of a step of all processes")
         os.kill(os.getpid(), signal.SIGTERM)
 
     try:
-        with _answered_by(answer, signal.SIGINT):
+        with _answered_by(pass_on, lambda signum, frame: None, signal.SIGINT):
             yield request
     finally:
         signal.signal(signal.SIGTERM, signal.SIG_DFL)
 
 
 @contextlib.contextmanager
-def _answered_by(answer: Callable[[int], None], *signals: signal.Signals) -> Iterator[None]:
-    """`answer(signum)` in a thread, for each that comes, whatever the main thread does."""
+def _answered_by(
+    answer: Callable[[int], None], handle: Callable, *signals: signal.Signals
+) -> Iterator[None]:
+    """Calls `answer(signum)` in a thread, whatever the main thread does; a second signal ends all.
+
+    Args:
+      handle: called in the main thread, as soon as that can.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -106,15 +110,19 @@ def _answered_by(answer: Callable[[int], None], *signals: signal.Signals) -> Ite
     os.set_blocking(writer, False)
 
     def listen() -> None:
+        answered = False
         while read := os.read(reader, 1):
             if read[0] in signals:
+                if answered:
+                    os._exit(128 + read[0])
+                answered = True
                 answer(read[0])
 
     thread = threading.Thread(target=listen, name="signals", daemon=True)
     thread.start()
     before = signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
     try:
-        with _handled_by(lambda signum, frame: None, *signals):
+        with _handled_by(handle, *signals):
             yield
     finally:
         signal.set_wakeup_fd(before)

@@ -56,6 +56,7 @@ ENDS = {
     "SIGTERM twice": (143, -signal.SIGTERM),
     "full disk": (7,),
 }
+PATIENCE = 180  # seconds until an attempt that was told to end is taken for one that hangs
 DAMAGES = ("flipped bit", "truncated file", "removed file")
 
 
@@ -68,22 +69,37 @@ def start(workdir: Path, limit: int | None = None, **fields: object) -> subproce
             *(f"--config.{name}={value}" for name, value in fields.items()),
         ],
         cwd=ROOT,
-        env=os.environ | {"XDG_CACHE_HOME": str(workdir.parent / "cache")},
+        env=os.environ | caches(workdir.parent),
         stdout=subprocess.DEVNULL,
         stderr=subprocess.PIPE,
         text=True,
-        preexec_fn=None if limit is None else lambda: _limit_files(limit),
+        preexec_fn=lambda: _prepare(limit),
     )
 
 
-def _limit_files(size: int) -> None:
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, size))
+def caches(folder: Path) -> dict[str, str]:
+    """Where text and compiled steps are kept, so that most attempts come to train."""
+    return {
+        "XDG_CACHE_HOME": str(folder / "text"),
+        "JAX_COMPILATION_CACHE_DIR": str(folder / "compiled"),
+        "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS": "0",
+    }
 
 
-def end_by(name: str, process: subprocess.Popen, draw: random.Random) -> None:
-    """Waits a while, then sends what `name` says."""
+def _prepare(limit: int | None) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
+    if limit is not None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+
+
+def end_by(name: str, workdir: Path, process: subprocess.Popen, draw: random.Random) -> None:
+    """Waits a while, mostly until steps are taken, then sends what `name` says."""
+    if draw.random() < 0.7:
+        before = inode(workdir)
+        while inode(workdir) == before and process.poll() is None:
+            time.sleep(0.05)
     try:
-        process.wait(timeout=draw.uniform(0.5, 14))
+        process.wait(timeout=draw.uniform(0.2, 6))
         return
     except subprocess.TimeoutExpired:
         pass
@@ -93,14 +109,20 @@ def end_by(name: str, process: subprocess.Popen, draw: random.Random) -> None:
         time.sleep(draw.uniform(0, 0.05))
 
 
+def inode(workdir: Path) -> int | None:
+    """Of metrics.jsonl, which a run replaces when it begins to take steps."""
+    file = workdir / "metrics.jsonl"
+    return file.stat().st_ino if file.exists() else None
+
+
 def attempt(workdir: Path, draw: random.Random, say: Callable) -> str:
     """One more start of the run and its end, which is told; raises if it ended otherwise."""
     name = draw.choice(list(ENDS))
     # A checkpoint's files have some 100 KB, metrics.jsonl grows for ever.
     limit = draw.choice([4_000, 30_000, 200_000]) if name == "full disk" else None
     process = start(workdir, limit)
-    end_by(name, process, draw)
-    error = process.communicate(timeout=60)[1]
+    end_by(name, workdir, process, draw)
+    error = process.communicate(timeout=PATIENCE)[1]
     code = process.returncode
     # A limit that nothing reached in that time: then it was a kill.
     expected = (*ENDS[name], -signal.SIGKILL) if name == "full disk" else ENDS[name]
@@ -133,7 +155,7 @@ def damage(workdir: Path, draw: random.Random, say: Callable) -> str | None:
 def stop_at_last(workdir: Path, process: subprocess.Popen) -> tuple[int, str]:
     """The step and digest at which a running process saves when it is told to stop."""
     process.send_signal(signal.SIGTERM)
-    error = process.communicate(timeout=60)[1]
+    error = process.communicate(timeout=PATIENCE)[1]
     if process.returncode != 143:
         raise SystemExit(f"exit code {process.returncode}\n{error}")
     status = read_json(workdir / "status.json")
@@ -148,8 +170,8 @@ def disturbed(workdir: Path, minutes: float, draw: random.Random, say: Callable)
         if name := damage(workdir, draw, say):
             struck[name] += 1
     process = start(workdir)
-    wait_for(process, lambda: "step" in (read_json(workdir / "status.json") or {}))
-    time.sleep(8)  # past imports: a signal before the loop saves nothing
+    before = inode(workdir)
+    wait_for(process, lambda: inode(workdir) != before)  # a signal before the loop saves nothing
     return struck, *stop_at_last(workdir, process)
 
 
