@@ -1,7 +1,8 @@
 """What a run can fail with, and the exit code that tells a scheduler whether to retry.
 
 0 done, 2 config, 3 data, 4 checkpoint, 5 non-finite training, 6 workdir locked, 7 output not
-writable or full, 75 retry, 130 / 143 stopped by Ctrl-C / SIGTERM and saved.
+writable or full, 75 retry (a step hangs, a process is lost), 130 / 143 stopped by Ctrl-C / SIGTERM
+and saved.
 """
 
 

@@ -233,3 +233,17 @@ def test_convert_refuses(tmp_path, refused, full_disk):
     convert(7, "cannot be written", CHECKPOINT, "/proc/x/out", "--to=mlm")
     with full_disk(5000):
         convert(7, "cannot be written", CHECKPOINT, out, "--to=huggingface")
+
+
+@pytest.mark.parametrize("code", [0, None, 3, "stop"])
+def test_code_of_the_user_that_exits_is_no_end_of_a_run(code, capsys):
+    assert run_command(lambda argv: sys.exit(code)) == 1
+    assert (
+        capsys.readouterr().err == f"error: sys.exit({code!r}) was called by code of the config\n"
+    )
+
+
+def test_help_is_an_end(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["mlm", "tokenizer", "--help"])
+    assert run_command(main) == 0
+    assert "{train,show,compare}" in capsys.readouterr().out

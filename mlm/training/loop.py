@@ -154,7 +154,8 @@ def train_in(
             if done % run.log_every == 0 or done == run.total_steps:
                 seen = {"train/tokens": done * run.slots}  # an int of Python, which never wraps
                 line = interval.line() | seen | display.time_left(done)
-                writer.write(done, line)
+                with watch.other("writing metrics"):  # a bucket may be away for a minute
+                    writer.write(done, line)
                 if not line.get("masking/realised_rate", 1):
                     display.say("nothing was predicted: python -m mlm doctor tells why")
                 display.log(done, line)
@@ -199,11 +200,11 @@ def train_in(
                 if last or stopping or step % run.save_every == 0:
                     finish_pending()
                     began = time.monotonic()
-                    writer.flush()
                     loss = deciding_loss(evaluation)
                     with watch.other("a save"):
+                        writer.flush()
                         checkpoints.save(step, state, interval=interval.sums, loss=loss)
-                    tell("running", step)
+                        tell("running", step)
                     seconds = time.monotonic() - began
                     interval.pause(seconds)
                     writer.write(step, {"perf/checkpoint_seconds": seconds})

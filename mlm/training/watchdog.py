@@ -109,11 +109,11 @@ class Watchdog:
 
     def _error(self, silent: float, limit: float) -> HungError:
         what = (
-            f"step {self.step} has taken {silent:.3g} s, the limit is {limit:.3g} s "
+            f"step {self.step} has taken {silent:.1f} s, the limit is {limit:g} s "
             "(train.step_timeout_seconds)"
         )
         if self.doing:
-            what = f"{self.doing} gave no sign of life for {silent:.3g} s"
+            what = f"{self.doing} gave no sign of life for {silent:.1f} s"
         return HungError(
             f"{what}; last complete step {self.last}; stacks are above; the same command continues"
         )

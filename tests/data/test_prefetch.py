@@ -1,5 +1,7 @@
 """Prefetching changes when batches are made, nothing else, and leaves no thread behind."""
 
+import ctypes
+import sys
 import threading
 import time
 from contextlib import closing
@@ -86,3 +88,26 @@ def test_an_error_in_the_consumer_ends_the_thread():
 
 def test_an_iterator_that_is_never_used_starts_no_thread():
     prefetch(lambda k: k, start=0, stop=10**9)
+
+
+def test_a_thread_that_is_made_to_exit_says_so_at_its_batch():
+    def exit_at_3(k):
+        return sys.exit(0) if k == 3 else k
+
+    batches = prefetch(exit_at_3, start=0, stop=9)
+    assert [next(batches) for _ in range(3)] == [0, 1, 2]
+    with pytest.raises(RuntimeError, match=r"was ended at batch 3: SystemExit\(0\)"):
+        next(batches)
+
+
+def test_a_thread_that_is_ended_between_two_batches_is_not_waited_for():
+    batches = prefetch(int, start=0, stop=10**9, depth=1)
+    assert next(batches) == 0
+    [thread] = [thread for thread in threading.enumerate() if thread.name == "prefetch"]
+    raised = ctypes.pythonapi.PyThreadState_SetAsyncExc(
+        ctypes.c_ulong(thread.ident), ctypes.py_object(SystemExit)
+    )
+    assert raised == 1
+    with pytest.raises(RuntimeError, match="the thread that makes batches was ended"):
+        for _ in range(9):
+            next(batches)

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
-from processes import finish, losses, status
+from processes import PAIR, finish, losses, status
 
 ROOT = Path(__file__).parent.parent.parent
 SCRIPT, INJECTED = "train.py", "tests/faults/injected.py"
@@ -16,7 +16,7 @@ SCRIPT, INJECTED = "train.py", "tests/faults/injected.py"
 
 @pytest.fixture(scope="session")
 def train_process(tiny, tmp_path_factory):
-    """`start(workdir, inject="", processes=1, environment={}, **overrides)`: a running train.py.
+    """`start(workdir, *flags, inject="", processes=1, environment={}, **overrides)`: a train.py.
 
     Its config is tiny, with dropout. `inject` are faults of `injected.py`. What is left of it at
     the end is killed.
@@ -27,7 +27,12 @@ def train_process(tiny, tmp_path_factory):
     running = []
 
     def start(
-        workdir: Path, *, inject: str = "", processes: int = 1, environment=None, **overrides
+        workdir: Path,
+        *flags: str,
+        inject: str = "",
+        processes: int = 1,
+        environment=None,
+        **overrides,
     ) -> subprocess.Popen:
         fields = tiny | {
             "train.total_steps": 400,
@@ -43,6 +48,7 @@ def train_process(tiny, tmp_path_factory):
                 *(sys.executable, *launch, INJECTED if inject else SCRIPT),
                 *("--config=configs/default.py", f"--workdir={workdir}"),
                 *(f"--config.{name}={value}" for name, value in fields.items()),
+                *flags,
             ],
             cwd=ROOT,
             env=given | {"INJECT": inject, "PYTHONPATH": str(ROOT)} | (environment or {}),
@@ -79,6 +85,14 @@ def undisturbed(train_process, tmp_path_factory) -> Undisturbed:
     workdir = tmp_path_factory.mktemp("undisturbed")
     finish(train_process(workdir), seconds=300)
     return Undisturbed(workdir, losses(workdir), status(workdir).get("digest", ""))
+
+
+@pytest.fixture(scope="session")
+def undisturbed_pair(train_process, tmp_path_factory) -> dict[int, str]:
+    """The losses of `PAIR`, two processes; they are not those of one."""
+    workdir = tmp_path_factory.mktemp("undisturbed_pair")
+    finish(train_process(workdir, **PAIR), seconds=300)
+    return losses(workdir)
 
 
 @pytest.fixture

@@ -1,11 +1,15 @@
 """train.py with faults inside: `INJECT=nan@12,hang@30#1 python tests/faults/injected.py ARGS`.
 
-A fault is KIND@STEP or KIND@FIRST-LAST, of several processes with #PROCESS only in that one. `nan`
-and `spike` happen inside the compiled step, `raise` and `hang` before it is called. `slowsave`
-keeps the save of a step from ending for a second, `sloweval` every evaluation for two.
+A fault is KIND@STEP or KIND@FIRST-LAST, of several processes with #PROCESS only in that one. `nan`,
+`spike`, `unmasked` (no slot has a label) and `padding` (every row is) happen inside the compiled
+step, `raise`, `hang` and `clock` (back by a day) before it is called; `endthread` and `stall` in
+the thread that makes the step's batch. `compile@1` makes the main thread work in C for seconds when
+the step is traced, as a compiler does. `slowsave` keeps the save of a step from ending for a
+second, `sloweval` every evaluation for two.
 """
 
 import functools
+import hashlib
 import os
 import re
 import sys
@@ -21,9 +25,11 @@ from orbax.checkpoint._src.checkpointers import async_checkpointer  # noqa: E402
 import train  # noqa: E402
 from mlm import cluster, experiment, learning  # noqa: E402
 from mlm.cli import leave, run_command  # noqa: E402
+from mlm.training import loop  # noqa: E402
 
 FAULT = re.compile(r"(\w+)@(\d+)(?:-(\d+))?(?:#(\d+))?")
 FACTORS = {"spike": 100.0, "nan": jnp.nan}  # of the losses in the step
+OUTSIDE = ("raise", "hang", "clock")
 
 
 class Fault(NamedTuple):
@@ -49,10 +55,13 @@ def with_faults(make_train_step, faults: list[Fault]):
     @functools.wraps(make_train_step)
     def make(apply, mask, *args, loss, **settings):
         inside = [fault for fault in faults if fault.kind in FACTORS]
+        if any(fault.kind == "compile" for fault in faults):
+            loss = compiling(loss)
+        mask = emptying(mask, [fault for fault in faults if fault.kind in ("unmasked", "padding")])
         if inside:
             mask, loss = marking(mask, inside), failing(loss, inside)
         step = make_train_step(apply, mask, *args, loss=loss, **settings)
-        outside = [fault for fault in faults if fault.kind in ("raise", "hang")]
+        outside = [fault for fault in faults if fault.kind in OUTSIDE]
         return before_steps(step, outside) if outside else step
 
     return make
@@ -82,6 +91,39 @@ def failing(loss, faults: list[Fault]):
     return failed
 
 
+def emptying(mask, faults: list[Fault]):
+    """`mask`, whose batches have no labels or no text in some steps."""
+
+    def hit(kind, step):
+        steps = [(f.first, f.last) for f in faults if f.kind == kind]
+        return sum((step + 1 >= first) & (step + 1 <= last) for first, last in steps)
+
+    def emptied(batch, step, table):
+        empty = jnp.bool_(hit("padding", step))
+        names = ("token_ids", "padding_mask", "segment_ids", "position_ids")
+        gone = {n: jnp.where(empty, jnp.zeros_like(batch[n]), batch[n]) for n in names}
+        masked, counts = mask(batch | gone, step, table)
+        kept = 1 - jnp.float32(jnp.bool_(hit("unmasked", step)))
+        return masked | {"mask_weights": masked["mask_weights"] * kept}, counts
+
+    return emptied if faults else mask
+
+
+def turn_back_the_clock(*, seconds: float) -> None:
+    right = time.time
+    time.time = lambda: right() - seconds
+    time.time_ns = lambda: int((right() - seconds) * 1e9)
+
+
+def compiling(loss):
+    def traced(logits, labels):
+        os.write(2, b"compiling\n")
+        hashlib.pbkdf2_hmac("sha256", b"", b"", 5_000_000)
+        return loss(logits, labels)
+
+    return traced
+
+
 def before_steps(step, faults: list[Fault]):
     begun = []
 
@@ -92,8 +134,10 @@ def before_steps(step, faults: list[Fault]):
         for kind in [f.kind for f in faults if f.first <= begun[0] <= f.last]:
             if kind == "raise":
                 raise ArithmeticError(f"a fault in step {begun[0]}")
-            assert kind == "hang", kind
-            time.sleep(3600)
+            if kind == "clock":
+                turn_back_the_clock(seconds=86_400)
+            if kind == "hang":
+                time.sleep(3600)
         return step(state, batch)
 
     return called
@@ -125,6 +169,23 @@ def slow_evaluations(make_evaluate):
     return make
 
 
+def with_faulty_batches(prefetch, faults: list[Fault]):
+    """`prefetch`, whose thread is ended or stalls before it has made the batch of a step."""
+
+    def faulty(batch_at, **settings):
+        def made(k):
+            for kind in [f.kind for f in faults if f.first <= k + 1 <= f.last]:
+                if kind == "endthread":
+                    raise SystemExit
+                if kind == "stall":
+                    time.sleep(3600)
+            return batch_at(k)
+
+        return prefetch(made, **settings)
+
+    return faulty
+
+
 if __name__ == "__main__":
     found = faults_here(os.environ["INJECT"])
     async_checkpointer._background_wait_for_commit_futures = slow_saves(
@@ -133,4 +194,5 @@ if __name__ == "__main__":
     if any(fault.kind == "sloweval" for fault in found):
         experiment.make_evaluate = slow_evaluations(experiment.make_evaluate)
     learning.make_train_step = with_faults(learning.make_train_step, found)
+    loop.prefetch = with_faulty_batches(loop.prefetch, found)
     leave(cluster.leave(run_command(train.main)))

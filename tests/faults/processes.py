@@ -7,6 +7,9 @@ from pathlib import Path
 
 from mlm.training.metrics import read_metrics
 
+SHORT = {"train__total_steps": 60, "checkpoint__every_steps": 10}
+PAIR = SHORT | {"processes": 2}  # whose steps are slower
+
 
 def losses(workdir: Path) -> dict[int, str]:
     """Training loss by step, every bit of it; each step stands there once."""
@@ -55,6 +58,29 @@ def seconds_to_stop(process: subprocess.Popen, signum: int, exit_code: int) -> t
     process.wait(timeout=120)
     took = time.monotonic() - began
     return took, finish(process, exit_code)[1]
+
+
+def children(process: subprocess.Popen) -> list[int]:
+    """The processes that `launch` has started, in their order."""
+    file = Path(f"/proc/{process.pid}/task/{process.pid}/children")
+    return sorted(map(int, file.read_text().split()))
+
+
+def gone(pid: int) -> bool:
+    """Whether a process has ended, or only waits to be noticed by its parent."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+def wait_for(true, seconds: float = 60) -> float:
+    """The seconds until `true()` is."""
+    began = time.monotonic()
+    while not true():
+        assert time.monotonic() - began < seconds
+        time.sleep(0.005)
+    return time.monotonic() - began
 
 
 def last_error(error: str) -> str:

@@ -201,3 +201,16 @@ def test_a_process_that_ended_while_others_are_waited_for_may_come_again():
     assert [type(lifeline).__name__ for lifeline in told] == ["Lifeline"] * 3, told
     for lifeline in told:
         lifeline.done()
+
+
+def test_of_a_step_that_hangs_all_show_their_stacks(monkeypatch, capfd):
+    codes = SimpleQueue()
+    monkeypatch.setattr("mlm.lifeline.os._exit", codes.put)
+    lifelines, _ = meet_all((2, 0, FACTS), (2, 1, FACTS))
+    lifelines[1].leaving = True
+    lifelines[1].fail(75, "step 12 has taken 3 s", hung=True)
+    assert codes.get(timeout=10) == 75
+    lifelines[0].leaving = True  # it did not end, and no other may end it later
+    error = capfd.readouterr().err
+    assert "in test_of_a_step_that_hangs_all_show_their_stacks" in error
+    assert error.rstrip().splitlines()[-1] == "error: step 12 has taken 3 s"
