@@ -1,11 +1,11 @@
 """train.py with faults inside: `INJECT=nan@12,hang@30#1 python tests/faults/injected.py ARGS`.
 
 A fault is KIND@STEP or KIND@FIRST-LAST, of several processes with #PROCESS only in that one. `nan`,
-`spike`, `unmasked` (no slot has a label) and `padding` (every row is) happen inside the compiled
-step, `raise`, `hang` and `clock` (back by a day) before it is called; `endthread` and `stall` in
-the thread that makes the step's batch. `compile@1` makes the main thread work in C for seconds when
-the step is traced, as a compiler does. `slowsave` keeps the save of a step from ending for a
-second, `sloweval` every evaluation for two.
+`spike` and `unmasked` (no slot has a label) happen inside the compiled step, `raise`, `hang` and
+`clock` (back by a day) before it is called; `endthread`, `stall` and `padding` (of all rows) in the
+thread that makes the step's batch. `compile@1` makes the main thread work in C for seconds when the
+step is traced, as a compiler does. `slowsave` keeps the save of a step from ending for a second,
+`sloweval` every evaluation for two.
 """
 
 import functools
@@ -57,7 +57,8 @@ def with_faults(make_train_step, faults: list[Fault]):
         inside = [fault for fault in faults if fault.kind in FACTORS]
         if any(fault.kind == "compile" for fault in faults):
             loss = compiling(loss)
-        mask = emptying(mask, [fault for fault in faults if fault.kind in ("unmasked", "padding")])
+        if unmasked := [fault for fault in faults if fault.kind == "unmasked"]:
+            mask = unlabelled(mask, unmasked)
         if inside:
             mask, loss = marking(mask, inside), failing(loss, inside)
         step = make_train_step(apply, mask, *args, loss=loss, **settings)
@@ -91,22 +92,16 @@ def failing(loss, faults: list[Fault]):
     return failed
 
 
-def emptying(mask, faults: list[Fault]):
-    """`mask`, whose batches have no labels or no text in some steps."""
+def unlabelled(mask, faults: list[Fault]):
+    """`mask`, which selects nothing in some steps."""
 
-    def hit(kind, step):
-        steps = [(f.first, f.last) for f in faults if f.kind == kind]
-        return sum((step + 1 >= first) & (step + 1 <= last) for first, last in steps)
-
-    def emptied(batch, step, table):
-        empty = jnp.bool_(hit("padding", step))
-        names = ("token_ids", "padding_mask", "segment_ids", "position_ids")
-        gone = {n: jnp.where(empty, jnp.zeros_like(batch[n]), batch[n]) for n in names}
-        masked, counts = mask(batch | gone, step, table)
-        kept = 1 - jnp.float32(jnp.bool_(hit("unmasked", step)))
+    def masked_less(batch, step, table):
+        masked, counts = mask(batch, step, table)
+        hit = sum((step + 1 >= fault.first) & (step + 1 <= fault.last) for fault in faults)
+        kept = jnp.where(hit, 0.0, 1.0)
         return masked | {"mask_weights": masked["mask_weights"] * kept}, counts
 
-    return emptied if faults else mask
+    return masked_less
 
 
 def turn_back_the_clock(*, seconds: float) -> None:
@@ -170,7 +165,7 @@ def slow_evaluations(make_evaluate):
 
 
 def with_faulty_batches(prefetch, faults: list[Fault]):
-    """`prefetch`, whose thread is ended or stalls before it has made the batch of a step."""
+    """`prefetch`, whose thread is ended, stalls or has no text for the batch of a step."""
 
     def faulty(batch_at, **settings):
         def made(k):
@@ -179,6 +174,9 @@ def with_faulty_batches(prefetch, faults: list[Fault]):
                     raise SystemExit
                 if kind == "stall":
                     time.sleep(3600)
+                if kind == "padding":
+                    rows = {n: x for n, x in batch_at(k).items() if x.ndim > 1}
+                    return batch_at(k) | {name: 0 * values for name, values in rows.items()}
             return batch_at(k)
 
         return prefetch(made, **settings)
