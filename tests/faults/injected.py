@@ -1,8 +1,8 @@
 """train.py with faults inside: `INJECT=nan@12,hang@30#1 python tests/faults/injected.py ARGS`.
 
 A fault is KIND@STEP or KIND@FIRST-LAST, of several processes with #PROCESS only in that one. `nan`,
-`spike` and `unmasked` (no slot has a label) happen inside the compiled step, `raise`, `hang` and
-`clock` (back by a day) before it is called; `endthread`, `stall` and `padding` (of all rows) in the
+`spike` and `unmasked` (no slot has a label) happen inside the compiled step, `raise`, `hang`,
+`ahead` and `back` (a day, on the clock) before it is called; `endthread`, `stall` and `padding` (of all rows) in the
 thread that makes the step's batch. `compile@1` makes the main thread work in C for seconds when the
 step is traced, as a compiler does. `slowsave` keeps the save of a step from ending for a second,
 `sloweval` every evaluation for two.
@@ -29,7 +29,8 @@ from mlm.training import loop  # noqa: E402
 
 FAULT = re.compile(r"(\w+)@(\d+)(?:-(\d+))?(?:#(\d+))?")
 FACTORS = {"spike": 100.0, "nan": jnp.nan}  # of the losses in the step
-OUTSIDE = ("raise", "hang", "clock")
+CLOCK = {"ahead": 86_400, "back": -86_400}  # seconds that it jumps
+OUTSIDE = ("raise", "hang", *CLOCK)
 
 
 class Fault(NamedTuple):
@@ -104,10 +105,11 @@ def unlabelled(mask, faults: list[Fault]):
     return masked_less
 
 
-def turn_back_the_clock(*, seconds: float) -> None:
-    right = time.time
-    time.time = lambda: right() - seconds
-    time.time_ns = lambda: int((right() - seconds) * 1e9)
+def set_clock(seconds: float) -> None:
+    """Moves the clock on the wall, as the user of a machine or NTP does."""
+    before = time.time
+    time.time = lambda: before() + seconds
+    time.time_ns = lambda: int((before() + seconds) * 1e9)
 
 
 def compiling(loss):
@@ -129,8 +131,8 @@ def before_steps(step, faults: list[Fault]):
         for kind in [f.kind for f in faults if f.first <= begun[0] <= f.last]:
             if kind == "raise":
                 raise ArithmeticError(f"a fault in step {begun[0]}")
-            if kind == "clock":
-                turn_back_the_clock(seconds=86_400)
+            if kind in CLOCK:
+                set_clock(CLOCK[kind])
             if kind == "hang":
                 time.sleep(3600)
         return step(state, batch)

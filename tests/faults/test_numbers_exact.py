@@ -4,8 +4,9 @@ import json
 import os
 import signal
 
+import jax
 import pytest
-from processes import digest, finish, last_step, losses, status, wait_for_step
+from processes import digest, finish, losses, status, wait_for_step
 
 from mlm.training.metrics import read_metrics
 from mlm.training.workdir import saved_steps
@@ -53,23 +54,44 @@ def started_on_one_core(start):
 @pytest.mark.fault(
     53,
     "resume on one core of two, with another flag of XLA, threefry off, another jax",
-    "goes on and tells each in a line 'not bit-exact: ...'; doctor names them too",
+    "goes on and names each in a line 'not bit-exact: ...', as doctor does",
 )
 def test_other_conditions_are_named(train_process, tmp_path):
-    flags = {"XLA_FLAGS": "--xla_cpu_enable_fast_min_max=true", "JAX_THREEFRY_PARTITIONABLE": "0"}
-    for step, environment in ((20, {}), (40, flags)):
-        if step == 20:
-            process = train_process(tmp_path, **SHORT)
-        else:
-            process = started_on_one_core(
-                lambda: train_process(tmp_path, environment=flags, **SHORT)
-            )
-        wait_for_step(process, tmp_path, step)
-        process.send_signal(signal.SIGTERM)
-        out, _ = finish(process, 143)
-    cores = len(os.sched_getaffinity(0))
+    process = train_process(tmp_path, **SHORT)
+    wait_for_step(process, tmp_path, 20)
+    process.send_signal(signal.SIGTERM)
+    assert "not bit-exact" not in finish(process, 143)[0]
+    began = json.loads((tmp_path / "environment.json").read_text())
+    began["attempts"][0]["conditions"]["jax"] = "0.9.9"
+    (tmp_path / "environment.json").write_text(json.dumps(began))
+
+    flag = "--xla_cpu_enable_fast_min_max=true"
+    other = {"XLA_FLAGS": flag, "JAX_THREEFRY_PARTITIONABLE": "0"}
+    out, _ = finish(
+        started_on_one_core(lambda: train_process(tmp_path, environment=other, **SHORT))
+    )
     [line] = [text for text in out.splitlines() if text.startswith("not bit-exact")]
     assert line == (
-        f"not bit-exact: cores {cores} -> 1, XLA_FLAGS none -> {flags['XLA_FLAGS']}, "
-        "jax_threefry_partitionable True -> False"
+        f"not bit-exact: jax 0.9.9 -> {jax.__version__}, "
+        f"cores {len(os.sched_getaffinity(0))} -> 1, "
+        f"XLA_FLAGS none -> {flag}, jax_threefry_partitionable True -> False"
     )
+    assert sorted(losses(tmp_path)) == list(range(1, 61))
+
+
+@pytest.mark.fault(
+    55,
+    "the clock jumps by a day, ahead and back; another time zone",
+    "bit for bit; limits, speeds and locks take a clock that only goes on, saves go by steps",
+)
+def test_the_clock_decides_nothing(undisturbed, train_process, tmp_path):
+    zone = {"TZ": "Pacific/Kiritimati"}
+    process = train_process(tmp_path, inject="ahead@60,back@120,back@180", environment=zone)
+    out, error = finish(process)
+    assert losses(tmp_path) == undisturbed.losses and digest(tmp_path) == undisturbed.digest
+    assert saved_steps(tmp_path / "checkpoints")[-2:] == [375, 400] and "warning" not in error
+    lines = read_metrics(tmp_path / "metrics.jsonl")
+    timed = [v for line in lines for n, v in line.items() if n.startswith("perf/")]
+    assert all(0 <= value < 1e12 for value in timed) and "not bit-exact" not in out
+    seconds = [v for line in lines for n, v in line.items() if n.endswith("seconds")]
+    assert max(seconds) < 86_400 / 2

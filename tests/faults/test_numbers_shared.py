@@ -1,4 +1,4 @@
-"""Other devices, processes or meshes on resume: the same rows and masks, losses but for rounding."""
+"""Other devices, processes or meshes on resume: the same rows and masks, losses within 1e-5."""
 
 import signal
 
