@@ -23,7 +23,7 @@ from mlm.errors import CheckpointError, ConfigError, OutputError
 from mlm.input import batch_function, prepare_text, training_rows
 from mlm.masked_rows import mask_hash
 from mlm.masks import adaptive, copies, make_mask, training_rates
-from mlm.retraining import last_before
+from mlm.retraining import last_before, train_again
 from mlm.settings import run_keys
 from mlm.text import Tokenizer
 from mlm.training.adaptive import Adaptive, init_table
@@ -140,7 +140,7 @@ def _table(
     before = last_before(config, workdir, step, steps)
     say(f"training again from step {before} to {step - 1}")
     exp = experiment.build(config, start=start, say=say)
-    state, _ = retrain(exp, workdir, before, step - 1)
+    state, _ = train_again(exp, workdir, before, step - 1)
     return jax.device_get(state.mask_table)
 
 

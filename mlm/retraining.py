@@ -91,7 +91,7 @@ def compare(config: ConfigDict, workdir: Path, step: int, *, say: Callable = pri
     began = last_before(config, workdir, step, steps)
     say(f"training again from step {began} to {recorded}")
     covered = lines.get(recorded, {}).get("steps", 0)
-    state, interval = retrain(exp, workdir, began, recorded, line_from=recorded - covered)
+    state, interval = train_again(exp, workdir, began, recorded, line_from=recorded - covered)
     then, now = {}, {}
     if recorded in lines:
         then |= _numbers(lines[recorded])
@@ -126,7 +126,7 @@ def last_before(config: ConfigDict, workdir: Path, step: int, steps: list[int]) 
     return before
 
 
-def retrain(
+def train_again(
     exp: Experiment, workdir: Path, before: int, after: int, *, line_from: int = 0
 ) -> tuple[TrainState, Interval]:
     """The state at step `after`, from the checkpoint `before`, and the sums since `line_from`."""

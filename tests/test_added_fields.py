@@ -18,7 +18,10 @@ def old_fields() -> dict:
     return {n: v for n, v in flat(default.get_config()).items() if n not in ADDED}
 
 
-NEW_DEFAULTS = {"model.attention": "auto"}  # that are not what was before the field
+NEW_DEFAULTS = {
+    "model.attention": "auto",
+    "train.max_nonfinite_in_a_row": 5,
+}  # that are not what was before the field
 
 
 def test_added_fields_are_fields_of_today_and_off():

@@ -73,7 +73,7 @@ def test_a_healthy_run_is_well(healthy, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["mlm", "doctor", f"--workdir={healthy / 'run'}"])
     assert run_command(main) == 0
     lines = capsys.readouterr().out.splitlines()
-    assert lines[-1] == f"{len(lines) - 1} ok: all is well" and len(lines) == 28
+    assert lines[-1] == f"{len(lines) - 1} ok: all is well" and len(lines) == 29
     assert all(line.startswith("ok       ") for line in lines[:-1])
 
 

@@ -1,10 +1,11 @@
 """train.py with faults inside: `INJECT=nan@12,hang@30#1 python tests/faults/injected.py ARGS`.
 
-A fault is KIND@STEP or KIND@FIRST-LAST, of several processes with #PROCESS only in that one. `nan`
-and `spike` happen inside the compiled step, `raise` and `hang` before it is called; `endthread` and
-`stall` in the thread that makes the step's batch. `compile@1` makes the main thread work in C for
-seconds when the step is traced, as a compiler does. `slowsave` keeps the save of a step from ending
-for a second, `sloweval` every evaluation for two.
+A fault is KIND@STEP or KIND@FIRST-LAST, of several processes with #PROCESS only in that one. `nan`,
+`spike` and `unmasked` (no slot has a label) happen inside the compiled step, `raise`, `hang`,
+`ahead` and `back` (a day, on the clock) before it is called; `endthread`, `stall` and `padding` (of
+all rows) in the thread that makes the batch. `compile@1` works in C for seconds when the
+step is traced, as a compiler does. `slowsave` keeps the save of a step from ending for a second,
+`sloweval` every evaluation for two.
 """
 
 import functools
@@ -28,6 +29,8 @@ from mlm.training import loop  # noqa: E402
 
 FAULT = re.compile(r"(\w+)@(\d+)(?:-(\d+))?(?:#(\d+))?")
 FACTORS = {"spike": 100.0, "nan": jnp.nan}  # of the losses in the step
+CLOCK = {"ahead": 86_400, "back": -86_400}  # seconds that it jumps
+OUTSIDE = ("raise", "hang", *CLOCK)
 
 
 class Fault(NamedTuple):
@@ -55,10 +58,12 @@ def with_faults(make_train_step, faults: list[Fault]):
         inside = [fault for fault in faults if fault.kind in FACTORS]
         if any(fault.kind == "compile" for fault in faults):
             loss = compiling(loss)
+        if unmasked := [fault for fault in faults if fault.kind == "unmasked"]:
+            mask = unlabelled(mask, unmasked)
         if inside:
             mask, loss = marking(mask, inside), failing(loss, inside)
         step = make_train_step(apply, mask, *args, loss=loss, **settings)
-        outside = [fault for fault in faults if fault.kind in ("raise", "hang")]
+        outside = [fault for fault in faults if fault.kind in OUTSIDE]
         return before_steps(step, outside) if outside else step
 
     return make
@@ -88,6 +93,25 @@ def failing(loss, faults: list[Fault]):
     return failed
 
 
+def unlabelled(mask, faults: list[Fault]):
+    """`mask`, which selects nothing in some steps."""
+
+    def masked_less(batch, step, table):
+        masked, counts = mask(batch, step, table)
+        hit = sum((step + 1 >= fault.first) & (step + 1 <= fault.last) for fault in faults)
+        kept = jnp.where(hit, 0.0, 1.0)
+        return masked | {"mask_weights": masked["mask_weights"] * kept}, counts
+
+    return masked_less
+
+
+def set_clock(seconds: float) -> None:
+    """Moves the clock on the wall, as the user of a machine or NTP does."""
+    before = time.time
+    time.time = lambda: before() + seconds
+    time.time_ns = lambda: int((before() + seconds) * 1e9)
+
+
 def compiling(loss):
     def traced(logits, labels):
         os.write(2, b"compiling\n")
@@ -107,8 +131,10 @@ def before_steps(step, faults: list[Fault]):
         for kind in [f.kind for f in faults if f.first <= begun[0] <= f.last]:
             if kind == "raise":
                 raise ArithmeticError(f"a fault in step {begun[0]}")
-            assert kind == "hang", kind
-            time.sleep(3600)
+            if kind in CLOCK:
+                set_clock(CLOCK[kind])
+            if kind == "hang":
+                time.sleep(3600)
         return step(state, batch)
 
     return called
@@ -141,7 +167,7 @@ def slow_evaluations(make_evaluate):
 
 
 def with_faulty_batches(prefetch, faults: list[Fault]):
-    """`prefetch`, whose thread is ended or stalls before it has made the batch of a step."""
+    """`prefetch`, whose thread is ended, stalls or has no text for the batch of a step."""
 
     def faulty(batch_at, **settings):
         def made(k):
@@ -150,6 +176,9 @@ def with_faulty_batches(prefetch, faults: list[Fault]):
                     raise SystemExit
                 if kind == "stall":
                     time.sleep(3600)
+                if kind == "padding":
+                    rows = {n: x for n, x in batch_at(k).items() if x.ndim > 1}
+                    return batch_at(k) | {name: 0 * values for name, values in rows.items()}
             return batch_at(k)
 
         return prefetch(made, **settings)
@@ -158,12 +187,12 @@ def with_faulty_batches(prefetch, faults: list[Fault]):
 
 
 if __name__ == "__main__":
-    here = faults_here(os.environ["INJECT"])
+    found = faults_here(os.environ["INJECT"])
     async_checkpointer._background_wait_for_commit_futures = slow_saves(
-        async_checkpointer._background_wait_for_commit_futures, here
+        async_checkpointer._background_wait_for_commit_futures, found
     )
-    if any(fault.kind == "sloweval" for fault in here):
+    if any(fault.kind == "sloweval" for fault in found):
         experiment.make_evaluate = slow_evaluations(experiment.make_evaluate)
-    learning.make_train_step = with_faults(learning.make_train_step, here)
-    loop.prefetch = with_faulty_batches(loop.prefetch, here)
+    learning.make_train_step = with_faults(learning.make_train_step, found)
+    loop.prefetch = with_faulty_batches(loop.prefetch, found)
     leave(cluster.leave(run_command(train.main)))

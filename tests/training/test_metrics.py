@@ -81,9 +81,54 @@ def test_a_sum_that_an_older_checkpoint_lacks_reads_as_zero():
     assert line["masking/corrupted_rate"] == 5 / 50
 
 
-def test_a_step_that_is_not_finite_raises():
-    with pytest.raises(NonFiniteError, match="step 7 .*step 6 was finite"):
+def test_as_many_steps_in_a_row_as_end_a_run_raise():
+    with pytest.raises(NonFiniteError, match="in step 7 .*step 6 was finite"):
         Interval(slots=40).add(7, metrics(np.nan, finite=False))
+    interval = Interval(slots=40, max_nonfinite_in_a_row=3)
+    interval.add(1, metrics())
+    for step in (2, 3, 5, 6):
+        assert f"step {step}: loss or gradient" in interval.add(step, metrics(np.nan, finite=False))
+        if step == 3:
+            assert interval.add(4, metrics()) == ""
+    interval.restart()  # a row goes on behind a log line
+    with pytest.raises(NonFiniteError, match="in steps 5 to 7 .*step 4 was finite"):
+        interval.add(7, metrics(np.inf, finite=False))
+
+
+def test_a_row_goes_on_behind_a_checkpoint():
+    interval = Interval(slots=40, max_nonfinite_in_a_row=3)
+    interval.add(1, metrics(np.nan, finite=False))
+    interval.add(2, metrics(np.nan, finite=False))
+    resumed = Interval(slots=40, max_nonfinite_in_a_row=3)
+    resumed.resume(json.loads(json.dumps(interval.sums)))
+    with pytest.raises(NonFiniteError, match="in steps 1 to 3"):
+        resumed.add(3, metrics(np.nan, finite=False))
+
+
+def test_what_is_not_finite_leaves_no_trace_in_the_means():
+    both, finite = (Interval(slots=40, max_nonfinite_in_a_row=5) for _ in range(2))
+    both.add(1, metrics())
+    finite.add(1, metrics())
+    both.add(2, metrics(np.nan, finite=False)._replace(grad_norm=f(np.inf)))
+    line, without = both.line(), finite.line()
+    assert (line.pop("train/nonfinite_steps"), without.pop("train/nonfinite_steps")) == (1, 0)
+    assert (line.pop("steps"), without.pop("steps")) == (2, 1)
+    names = [name for name in line if not name.startswith("perf/")]
+    assert {n: line[n] for n in names} == {n: without[n] for n in names}
+
+
+def test_an_interval_without_a_finite_step_has_no_means():
+    interval = Interval(slots=40, max_nonfinite_in_a_row=5)
+    interval.add(1, metrics(np.nan, finite=False))
+    line = {n: v for n, v in interval.line().items() if not n.startswith("perf/")}
+    assert line == {"train/nonfinite_steps": 1, "train/loss_spikes": 0, "steps": 1}
+
+
+def test_spikes_are_counted_and_told():
+    interval = Interval(slots=40)
+    assert interval.add(3, metrics(800.0)._replace(spike=True)) == "step 3: loss 200.000 is a spike"
+    line = interval.line()
+    assert line["train/loss_spikes"] == 1 and line["train/loss"] == 200
 
 
 def test_lines_of_a_lost_attempt_and_torn_lines_are_dropped(tmp_path):

@@ -14,6 +14,7 @@ from mlm.models import DistilBertConfig, apply, create, create_abstract
 from mlm.strategy import Strategy, mask_batch
 from mlm.training import make_init_state, make_train_step
 from mlm.training.sharding import put_batch
+from mlm.training.spikes import WINDOW
 from mlm.training.step import MaskCounts
 
 CONFIG = DistilBertConfig(
@@ -155,6 +156,35 @@ def test_a_step_that_is_not_finite_is_skipped_and_reported():
         after.params["backbone"]["embeddings"]["word"], params["backbone"]["embeddings"]["word"]
     )
     assert not any(np.isnan(x).any() for x in jax.tree.leaves(after.opt_state))
+
+
+@pytest.mark.parametrize("skip", [False, True])
+def test_an_update_on_a_spike_is_skipped_if_asked(skip):
+    mesh = jax.make_mesh((1,), ("data",), axis_types=(AxisType.Auto,), devices=jax.devices()[:1])
+    labels = np.zeros((4, 2), np.int32)
+    batch = {"padding_mask": np.ones((4, 2), bool), "mask_ids": labels}
+    batch = put_batch(mesh, batch | {"mask_weights": np.ones((4, 2), np.float32)})
+    step = make_train_step(
+        lambda params, batch, key=None: params["w"] * jnp.ones((4, 2, 3)),
+        lambda batch, step, table: (batch, MaskCounts(*jnp.zeros(3))),
+        TX,
+        lambda step: 1.0,
+        dropout_key=KEY,
+        mesh=mesh,
+        loss=lambda logits, labels: logits.sum(-1),
+        skip_spikes=skip,
+    )
+    init = make_init_state(lambda key: {"w": jnp.ones(())}, TX, mesh)
+    recent = np.linspace(0.9, 1.1, WINDOW, dtype=np.float32)
+    state = init(KEY)._replace(recent_losses=jnp.asarray(recent))
+    after, metrics = step(state, batch)  # the loss is 3
+    assert metrics.finite and metrics.spike and int(after.step) == 1
+    assert (float(after.params["w"]) == 1) == skip
+    assert float(after.recent_losses[-1]) == pytest.approx(1 + 6 * recent.std(ddof=1), rel=1e-6)
+    state = init(KEY)._replace(recent_losses=jnp.linspace(2, 4, WINDOW))
+    after, metrics = step(state, batch)
+    assert not metrics.spike and float(after.params["w"]) < 1
+    assert float(after.recent_losses[-1]) == 3
 
 
 def test_dropout_follows_the_step_and_nothing_else():
