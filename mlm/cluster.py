@@ -203,8 +203,7 @@ def _left_by_interrupts() -> Iterator[None]:
 def _interrupt(signum: int, frame: object) -> None:
     """Ctrl-C outside the training loop.
 
-    An exception would be lost where jax calls Python from C: of 46 runs four went on to
-    their end.
+    An exception is lost where jax calls Python from C: of 46 runs four went on to their end.
     """
     os.write(2, b"error: interrupted; the same command goes on\n")
     if _joined is not None:
