@@ -15,7 +15,7 @@ def examine_going_on(exp: Experiment, workdir: Path, *, bad: Collection[str]) ->
     """Whether model and optimizer fit the checkpoints, and what the same command would do.
 
     Args:
-      bad: names of findings about checkpoints that are damaged.
+      bad: names of what is bad; `checkpoint N` is damaged, so that a run would pass over it.
     """
     steps = saved_steps(workdir / "checkpoints")
     if steps:
