@@ -111,7 +111,7 @@ def keep_attempt(
     differing = differences([*(a["conditions"] for a in attempts), conditions])
     if differing:
         say(f"not bit-exact: {', '.join(differing)}")
-    elif step and not attempts:
+    elif step and not all_kept(attempts):
         say(f"whether this is bit-exact is not known: {UNKNOWN}")
     if is_first():
         attempt = {"step": step, "command": command, "conditions": dict(conditions)}
@@ -130,6 +130,11 @@ def attempts_before(workdir: Path, step: int) -> list[dict]:
     """
     attempts = (read_json(workdir / FILE) or {}).get("attempts", [])
     return [attempt for attempt in attempts if attempt["step"] < step]
+
+
+def all_kept(attempts: Sequence[Mapping]) -> bool:
+    """Whether attempts, oldest first, took all steps: an older version kept none of its own."""
+    return bool(attempts) and attempts[0]["step"] == 0
 
 
 def differences(found: Sequence[Conditions]) -> list[str]:

@@ -89,8 +89,10 @@ def _examine(folder: Path, step: int) -> tuple[Finding | None, dict[str, Any]]:
     try:
         parts = verify_checkpoint(folder / str(step))
     except CheckpointError as error:
+        damaged = isinstance(error, DamagedError)
+        name = f"checkpoint {step}" if damaged else f"access to checkpoint {step}"
         gone = step not in saved_steps(folder)
-        return None if gone else Finding("bad", f"checkpoint {step}", str(error)), {}
+        return None if gone else Finding("bad", name, str(error)), {}
     leaves = dict(zip(leaf_paths(parts), jax.tree.leaves(parts), strict=True))
     for path in LATER:  # NaN there means nothing yet
         leaves.pop(path, None)

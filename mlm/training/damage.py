@@ -14,8 +14,13 @@ from mlm.bucket import is_of_bucket
 from mlm.errors import CheckpointError
 from mlm.training.processes import worst_of_all
 
-# Errors that say nothing about what is on the disk.
-PASSING = re.compile("RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTH")
+# Errors that say nothing about what is on the disk, as TensorStore tells them.
+PASSING = re.compile(
+    "RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTH|ABORTED|"
+    "Input/output error|Stale file handle"
+)
+# Errors that say that a file is not there, or is none.
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class DamagedError(CheckpointError):
@@ -39,11 +44,11 @@ def reading(checkpoint: Path, name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        no_access = isinstance(error, (PermissionError, MemoryError)) or is_of_bucket(error)
-        if PASSING.search(str(error)) or (no_access and not isinstance(error, FileNotFoundError)):
+        no_access = isinstance(error, (OSError, MemoryError)) or is_of_bucket(error)
+        if PASSING.search(str(error)) or (no_access and not isinstance(error, ABSENT)):
             raise CheckpointError(
                 f"checkpoint {checkpoint} cannot be read now ({first_line(error)}); start the same "
-                "command again"
+                "command again, or move it away to go back to the one before"
             ) from error
         raise DamagedError(checkpoint, f"{name}: cannot be read") from error
 
