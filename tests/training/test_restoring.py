@@ -209,3 +209,17 @@ def test_no_access_is_not_damage(folder, monkeypatch, error):
     with pytest.raises(CheckpointError, match=words) as e:
         read(folder / "2")
     assert not isinstance(e.value, DamagedError)
+
+
+@pytest.mark.parametrize(
+    ("worst", "words"), [(1, "as another process has found"), (2, "by another")]
+)
+def test_what_one_process_finds_holds_for_all(two, monkeypatch, worst, words):
+    monkeypatch.setattr("mlm.training.damage.worst_of_all", lambda own: max(own, worst))
+    with pytest.raises(CheckpointError, match=words) as e:
+        read(two / "2")
+    assert isinstance(e.value, DamagedError) == (worst == 1)
+    # A process that refuses says why itself, and damage elsewhere does not make it one to rename.
+    with pytest.raises(CheckpointError, match="another model") as e:
+        read(two / "2", next(other_states())[0])
+    assert not isinstance(e.value, DamagedError)
