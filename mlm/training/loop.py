@@ -166,9 +166,10 @@ def train_in(
             began = time.monotonic()
             with watch.other("an evaluation"):
                 evaluation = run.evaluate(state.params)
-            seconds = time.monotonic() - began
+                seconds = time.monotonic() - began
+                spent = {"perf/evaluation_seconds": seconds}
+                writer.write(step, flat_evaluation(evaluation) | spent)
             interval.pause(seconds)
-            writer.write(step, flat_evaluation(evaluation) | {"perf/evaluation_seconds": seconds})
             display.say(f"step {step}  {evaluation_text(evaluation)}")
             return evaluation
 
@@ -205,9 +206,9 @@ def train_in(
                         writer.flush()
                         checkpoints.save(step, state, interval=interval.sums, loss=loss)
                         tell("running", step)
-                    seconds = time.monotonic() - began
+                        seconds = time.monotonic() - began
+                        writer.write(step, {"perf/checkpoint_seconds": seconds})
                     interval.pause(seconds)
-                    writer.write(step, {"perf/checkpoint_seconds": seconds})
                 if stopping:
                     break
             watch.doing = "the last save"
