@@ -283,3 +283,13 @@ def test_a_metric_that_is_slow_to_write_is_no_step_that_hangs(tmp_path, monkeypa
     with locked_workdir(tmp_path):
         assert train_in(tmp_path, run, hung=told.append).step == 2
     assert told == []
+
+
+def test_a_run_never_begins_again_in_silence(tmp_path, capsys):
+    run, _ = make_run()
+    train(run, tmp_path)
+    assert "begins at step 0" not in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert train(run, tmp_path).step == 10
+    words = "status.json says step 10, but there is no checkpoint: begins at step 0"
+    assert words in capsys.readouterr().out
