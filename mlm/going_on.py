@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mlm import saved
+from mlm import origin, saved
 from mlm.conditions import all_kept, attempts_before, differences
 from mlm.doctor import kept, resuming
 from mlm.doctor.finding import Finding
@@ -34,5 +34,5 @@ def examine_going_on(exp: Experiment, workdir: Path, *, bad: Collection[str]) ->
         total,
         known=all_kept(attempts),
         differing=differences([a["conditions"] for a in attempts] + now),
-        changed=[entry["field"] for entry in saved.data_changes(workdir)],
+        changed=[entry["field"] for entry in origin.data_changes(workdir)],
     )
