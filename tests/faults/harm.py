@@ -1,34 +1,41 @@
 """Harm done to a checkpoint on the disk, and what a run is to make of it."""
 
+import itertools
 from pathlib import Path
 
 from mlm.errors import CheckpointError
 from mlm.training.restoring import verify_checkpoint
 
+PLACES = (0.5, 0.75, 0.25, 0.875, 0.125, 0.625, 0.375, 0.9)  # in a file
 
-def array_file(checkpoint: Path) -> Path:
-    """The largest file whose middle is part of an array of the parameters.
 
-    There are others: of what Orbax has written on the way, nobody reads all.
+def array_byte(checkpoint: Path) -> tuple[Path, int]:
+    """The largest file that holds part of an array of the parameters, and where it does.
+
+    There are others: indices, and what Orbax has written on the way and nobody reads.
     """
-    files = (checkpoint / "params").rglob("d/*")
-    for file in sorted(files, key=lambda file: -file.stat().st_size):
-        content = file.read_bytes()
-        flip(file)
+    files = sorted((checkpoint / "params").rglob("d/*"), key=lambda file: -file.stat().st_size)
+    for file, share in itertools.product(files, PLACES):
+        place = int(file.stat().st_size * share)
+        _flip(file, place)
         try:
             verify_checkpoint(checkpoint)
         except CheckpointError as error:
             if "digest)" in str(error):
-                return file
+                return file, place
         finally:
-            file.write_bytes(content)
+            _flip(file, place)
     raise AssertionError(f"no flipped bit changes an array of {checkpoint}")
 
 
-def flip(file: Path) -> None:
-    """One bit, in the middle."""
+def flip(checkpoint: Path) -> None:
+    """Changes one bit of an array."""
+    _flip(*array_byte(checkpoint))
+
+
+def _flip(file: Path, place: int) -> None:
     content = bytearray(file.read_bytes())
-    content[len(content) // 2] ^= 1
+    content[place] ^= 1
     file.write_bytes(content)
 
 
