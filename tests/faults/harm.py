@@ -1,6 +1,7 @@
 """Harm done to a checkpoint on the disk, and what a run is to make of it."""
 
 import itertools
+import os
 from pathlib import Path
 
 from mlm.errors import CheckpointError
@@ -39,12 +40,17 @@ def _flip(file: Path, place: int) -> None:
     file.write_bytes(content)
 
 
-def truncate(file: Path) -> None:
-    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+def truncate(file: Path, place: int | None = None) -> None:
+    """Cuts a file at a place, by default in the middle."""
+    os.truncate(file, file.stat().st_size // 2 if place is None else place)
 
 
-def empty(file: Path) -> None:
-    file.write_bytes(b"")
+def remove(file: Path, place: int) -> None:
+    file.unlink()
+
+
+def empty(file: Path, place: int) -> None:
+    os.truncate(file, 0)
 
 
 def same_until(found: dict[int, str], expected: dict[int, str], step: int) -> bool:

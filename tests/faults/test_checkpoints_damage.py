@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from harm import array_byte, empty, flip, same_until, truncate
+from harm import array_byte, empty, flip, remove, same_until, truncate
 from processes import digest, finish, last_error, losses
 
 from mlm.training.workdir import saved_steps
@@ -77,14 +77,14 @@ def test_later_saves_are_not_passed_over(after_a_flip):
     assert (folder / "50.bad/params").is_dir()
 
 
-@pytest.mark.parametrize("harm", [truncate, Path.unlink, empty])
+@pytest.mark.parametrize("harm", [truncate, remove, empty])
 @pytest.mark.fault(
     19,
     "a data file of the newest checkpoint is truncated, removed or emptied",
     "found, and the run goes on from the checkpoint before, bit for bit",
 )
 def test_a_data_file(workdir, go_on, undisturbed, harm):
-    harm(array_byte(workdir / "checkpoints/50")[0])
+    harm(*array_byte(workdir / "checkpoints/50"))
     out, error = go_on(workdir, 40)
     assert damaged("params: cannot be read") in error and "continuing at step 25" in out
     assert same_until(losses(workdir), undisturbed.losses, 38)
