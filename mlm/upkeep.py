@@ -155,4 +155,4 @@ def _correct_status(workdir: Path, newest: int) -> Iterator[str]:
 def _torn(file: Path) -> int:
     if not file.exists():
         return 0
-    return len(file.read_bytes().decode(errors="replace").splitlines()) - len(read_metrics(file))
+    return len(file.read_bytes().splitlines()) - len(read_metrics(file))
