@@ -85,7 +85,8 @@ def compare(config: ConfigDict, workdir: Path, step: int, *, say: Callable = pri
     recorded = min((s for s in (*lines, *steps) if s >= step), default=0)
     if step < 1 or not recorded:
         last = max((*lines, *steps), default=0)
-        raise ConfigError(f"--step is {step}; the run in {workdir} has recorded steps 1 to {last}")
+        known = f"steps 1 to {last}" if last else "no step yet"
+        raise ConfigError(f"--step is {step}; the run in {workdir} has recorded {known}")
     exp = experiment.build(config, start=saved.kept_start(config, workdir), say=say)
     saved.check_text(workdir, exp.text, exp.rows, weights=config.masking.weights)
     began = last_before(config, workdir, step, steps)

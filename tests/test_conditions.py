@@ -104,3 +104,9 @@ def test_a_run_from_before_they_were_kept(tmp_path, said):
     write_json(tmp_path / "environment.json", {"cores": 2})
     keep(tmp_path, 10, said)
     assert len(said) == 1 and "not known" in said[0]
+
+
+@pytest.mark.parametrize("attempts", [{}, 3, [{}], ["step"], [{"step": "1", "conditions": {}}]])
+def test_a_damaged_file_is_one_that_knows_nothing(tmp_path, attempts):
+    write_json(tmp_path / "environment.json", {"attempts": attempts})
+    assert attempts_before(tmp_path, 10) == []

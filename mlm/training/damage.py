@@ -28,7 +28,7 @@ class DamagedError(CheckpointError):
     def __init__(self, checkpoint: Path, reason: str):
         super().__init__(
             f"checkpoint {checkpoint} is damaged ({reason}); python -m mlm doctor --repair "
-            f"--workdir {checkpoint.parent.parent} sets it aside"
+            f"--workdir {checkpoint.parent.parent} sets it aside if another is good"
         )
         self.reason = reason
 
