@@ -37,10 +37,13 @@ test: $(VENV)/.ready-dev
 faults-smoke: $(VENV)/.ready-dev
 	$(TEST) -n 2 --dist=worksteal -m smoke tests/faults
 
-# What needs tests/clusters is there where its extras can be installed.
+# Rows 49 and 50 need what requirements-clusters.txt names, row 54 what requirements-tpu.txt names in $(VENV).
 faults: $(VENV)/.ready-dev
+	rm -f $(CACHE)/faults*.xml
 	-$(TEST) -n 2 --dist=worksteal --junitxml=$(CACHE)/faults.xml tests/faults
-	$(BIN)/python tests/faults/scoreboard.py $(CACHE)/faults.xml docs/faults.md
+	-$(MAKE) $(CLUSTERS)/.ready && $(TEST:$(BIN)/%=$(CLUSTERS)/bin/%) -n 2 -m fault \
+	  --junitxml=$(CACHE)/faults-clusters.xml tests/clusters
+	$(BIN)/python tests/faults/scoreboard.py $(CACHE)/faults*.xml docs/faults.md
 
 soak: $(VENV)/.ready-dev
 	JAX_PLATFORMS=cpu $(BIN)/python tests/faults/soak.py --minutes=10

@@ -77,7 +77,8 @@ def compare(config: ConfigDict, workdir: Path, step: int, *, say: Callable = pri
 
     Raises:
       ConfigError: the run has recorded nothing at this step or later.
-      CheckpointError: text or tokenizer are not the run's, or there is nothing to begin with.
+      CheckpointError: text or tokenizer are not the run's, or there is nothing to begin or to
+        compare with.
     """
     steps = saved_steps(workdir / "checkpoints")
     # Evaluations and saves have lines of their own.
@@ -89,17 +90,22 @@ def compare(config: ConfigDict, workdir: Path, step: int, *, say: Callable = pri
         raise ConfigError(f"--step is {step}; the run in {workdir} has recorded {known}")
     exp = experiment.build(config, start=saved.kept_start(config, workdir), say=say)
     saved.check_text(workdir, exp.text, exp.rows, weights=config.masking.weights)
-    began = last_before(config, workdir, step, steps)
-    say(f"training again from step {began} to {recorded}")
-    covered = lines.get(recorded, {}).get("steps", 0)
-    state, interval = train_again(exp, workdir, began, recorded, line_from=recorded - covered)
-    then, now = {}, {}
-    if recorded in lines:
-        then |= _numbers(lines[recorded])
-        now |= _numbers(interval.line() | {"train/tokens": recorded * exp.run.slots})
+    line = lines.get(recorded, {})
+    then = _numbers(line)
     if recorded in steps:
         then |= _digests(stored_digests(workdir / "checkpoints" / str(recorded))["leaves"])
-        now |= _digests(digests_of(parts_of(state)))
+    if not then:
+        raise CheckpointError(
+            f"checkpoint {recorded} of {workdir} is from before digests and metrics.jsonl has no "
+            f"line there, so there is nothing to compare with; give a --step behind {recorded}"
+        )
+    began = last_before(config, workdir, step, steps)
+    say(f"training again from step {began} to {recorded}")
+    line_from = recorded - line.get("steps", 0)
+    state, interval = train_again(exp, workdir, began, recorded, line_from=line_from)
+    now = _digests(digests_of(parts_of(state)))
+    if line:
+        now |= _numbers(interval.line() | {"train/tokens": recorded * exp.run.slots})
     names = [name for name in then if name in now]  # older versions recorded less
     return Comparison(
         step=step,

@@ -14,6 +14,7 @@ from mlm import experiment
 from mlm.__main__ import main
 from mlm.checkup import examine_config, examine_run
 from mlm.cli import run_command
+from mlm.conditions import usable_cores
 from mlm.config import apply_overrides, flat, load_config
 from mlm.data.store import mark_checked
 from mlm.doctor.sample import take_samples
@@ -111,6 +112,31 @@ def test_choices_that_cost_something_are_warned_of(tiny, overrides, names):
     findings = list(examine_config(make_config(tiny, **overrides), say=str))
     assert {f.name for f in findings if f.verdict != "ok"} == names
     assert not [f for f in findings if f.verdict == "bad"]
+
+
+def test_what_the_same_command_would_do_and_why_it_is_not_bit_exact(copy):
+    file = copy / "run/environment.json"
+    kept = json.loads(file.read_text())
+    kept["attempts"][0]["conditions"] |= {"cores": 96, "jax": "0.9.9"}
+    file.write_text(json.dumps(kept))
+    shutil.rmtree(copy / "run/checkpoints/240")
+    words = found(copy / "run")[("warning", "the same command")]
+    assert words == (
+        f"goes on at step 120 of 240; not bit-exact: jax 0.9.9 -> {jax.__version__}, "
+        f"cores 96 -> {usable_cores()}"
+    )
+    file.write_text("{}")
+    assert "not known" in found(copy / "run")[("warning", "the same command")]
+
+
+def test_steps_that_were_skipped_are_warned_of(copy):
+    file = copy / "run/metrics.jsonl"
+    lines = [json.loads(line) for line in file.read_text().splitlines()]
+    [line] = [x for x in lines if x["step"] == 40 and "steps" in x]
+    line["train/nonfinite_steps"] = 3
+    file.write_text("".join(json.dumps(x) + "\n" for x in lines))
+    words = found(copy / "run")[("warning", "finite")]
+    assert words.startswith("3 steps were skipped") and "step 40" in words
 
 
 def test_edited_metrics(copy):

@@ -111,3 +111,11 @@ def test_what_was_not_recorded_or_is_not_known_is_told(copy):
     with pytest.raises(CheckpointError, match="changed after step 20"):
         compared(copy, 15)
     assert compared(copy, 25).differing == ()
+
+
+def test_nothing_is_equal_where_nothing_was_compared(copy):
+    facts = copy / "checkpoints/10/_CHECKPOINT_METADATA"
+    shutil.rmtree(copy / "checkpoints/10/digests")  # as version 7 wrote it
+    facts.write_text(facts.read_text().replace('"digests"', '"other"'))
+    with pytest.raises(CheckpointError, match=r"checkpoint 10 .* nothing to compare with; .* 10$"):
+        compared(copy, 9)

@@ -34,6 +34,7 @@ class SpecialTokens:
 SPECIAL_TOKENS = tuple(f"[{field.name.upper()}]" for field in fields(SpecialTokens))
 # A model that often reads [UNK] learns little about the text; the tokenizer does not suit it.
 UNKNOWN_WARNING = 0.01
+MOST_HOLES = 10  # ids up to the largest, for each piece
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,6 +165,7 @@ def bert_backend(
 
 def with_special_tokens(backend: tokenizers.Tokenizer, *, source: str) -> Tokenizer:
     """Returns the backend as a Tokenizer; raises DataError unless it has five special ids."""
+    _check_largest_id(backend, source)
     ids = {token: backend.token_to_id(token) for token in SPECIAL_TOKENS}
     if missing := [token for token, id in ids.items() if id is None]:
         raise DataError(
@@ -180,6 +182,16 @@ def with_special_tokens(backend: tokenizers.Tokenizer, *, source: str) -> Tokeni
     }
     backend.add_special_tokens([token for token in SPECIAL_TOKENS if token not in known])
     return Tokenizer(backend, SpecialTokens(*ids.values()))
+
+
+def _check_largest_id(backend: tokenizers.Tokenizer, source: str) -> None:
+    """The library writes a table of all ids up to the largest, and a model has as many rows."""
+    ids = backend.get_vocab(with_added_tokens=True).values()
+    if (largest := max(ids, default=0)) >= MOST_HOLES * (len(ids) + 1000):
+        raise DataError(
+            f"tokenizer {source} has an id {largest} among {len(ids)} pieces; its file is damaged, "
+            "use another"
+        )
 
 
 def _not_texts(texts: Sequence[str]) -> DataError:

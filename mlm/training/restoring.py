@@ -14,12 +14,14 @@ from typing import Any
 import jax
 import numpy as np
 import orbax.checkpoint as ocp
+from jax.sharding import Mesh
 
 from mlm.bucket import absolute
 from mlm.errors import CheckpointError
 from mlm.training.damage import DamagedError, agree, hush, reading, warn
 from mlm.training.digests import Facts, changed_leaves, digests_of, shapes_of, total_of
 from mlm.training.processes import is_first
+from mlm.training.sharding import replicated
 from mlm.training.step import TrainState
 
 # Fields of the state that older checkpoints do not have; they come back as NaN: nothing yet.
@@ -65,16 +67,19 @@ def read_checkpoint(
 
 
 def verify_checkpoint(checkpoint: Path) -> dict[str, Any]:
-    """All parts of a checkpoint, on one device, if they are what was saved, of whatever model.
+    """All parts of a checkpoint if they are what was saved, of whatever model.
 
-    Their containers are plain ones; paths are the same.
+    They are whole on one device of each process, all of which must call this. Their containers are
+    plain ones; paths are the same.
 
     Raises:
       DamagedError, CheckpointError: as `read_checkpoint`.
     """
     leaves = stored_digests(checkpoint)["leaves"]
     names = {path.partition("/")[0] for path in leaves} or _parts_on_disk(checkpoint)
-    here = jax.sharding.SingleDeviceSharding(jax.local_devices()[0])
+    # Arrays of all processes: those that each has by itself would be summed as parts of one.
+    devices = {device.process_index: device for device in reversed(jax.devices())}
+    here = replicated(Mesh(np.asarray(list(devices.values())), ("processes",)))
     like = {}
     for name in sorted(names):
         tree = _tree_of_orbax(checkpoint, name)

@@ -3,9 +3,9 @@
 A fault is KIND@STEP or KIND@FIRST-LAST, of several processes with #PROCESS only in that one. `nan`,
 `spike` and `unmasked` (no slot has a label) happen inside the compiled step, `raise`, `hang`,
 `ahead` and `back` (a day, on the clock) before it is called; `endthread`, `stall` and `padding` (of
-all rows) in the thread that makes the batch. `compile@1` works in C for seconds when the
-step is traced, as a compiler does. `slowsave` keeps the save of a step from ending for a second,
-`sloweval` every evaluation for two.
+all rows) in the thread that makes the step's batch. `compile@1` makes the main thread work in C for
+seconds when the step is traced, as a compiler does. `slowsave` keeps the save of a step from ending
+for a second, `sloweval` every evaluation for two.
 """
 
 import functools

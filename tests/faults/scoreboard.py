@@ -18,6 +18,7 @@ from pathlib import Path
 
 PACKAGES = ("jax", "flax", "optax", "orbax-checkpoint", "numpy")
 ROWS = range(1, 56)
+BROKEN = "**broken**"
 HEAD = """# Faults, and what a run makes of them
 
 Written by `make faults` from the run itself: each row is one or more tests in `tests/faults/`,
@@ -42,7 +43,7 @@ class Row:
     @property
     def result(self) -> str:
         if "broken" in self.outcomes:
-            return "**broken**"
+            return BROKEN
         if "kept" in self.outcomes:
             return "kept"
         return f"not run: {self.reasons[0]}" if self.reasons else "not run"
@@ -80,7 +81,7 @@ def _outcome(case: ElementTree.Element, reasons: list[str]) -> str:
 def page(rows: dict[int, Row]) -> str:
     """docs/faults.md."""
     kept = sum(row.result == "kept" for row in rows.values())
-    broken = sum(row.result == "**broken**" for row in rows.values())
+    broken = sum(row.result == BROKEN for row in rows.values())
     seconds = [value for row in rows.values() for value in row.seconds]
     versions = ", ".join(f"{name} {version(name)}" for name in PACKAGES)
     lines = [
@@ -110,5 +111,7 @@ def _line(number: int, row: Row) -> str:
 
 if __name__ == "__main__":
     *results, out = map(Path, sys.argv[1:])
-    out.write_text(page(read_rows(results)))
+    rows = read_rows(results)
+    out.write_text(page(rows))
     print(out)
+    sys.exit(any(row.result == BROKEN for row in rows.values()))

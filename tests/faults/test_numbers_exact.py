@@ -86,7 +86,10 @@ def test_other_conditions_are_named(train_process, tmp_path):
 )
 def test_the_clock_decides_nothing(undisturbed, train_process, tmp_path):
     zone = {"TZ": "Pacific/Kiritimati"}
-    process = train_process(tmp_path, inject="ahead@60,back@120,back@180", environment=zone)
+    # The steps after a save, so that it is still running.
+    process = train_process(
+        tmp_path, inject="ahead@26,ahead@51,ahead@76,back@120,back@180", environment=zone
+    )
     out, error = finish(process)
     assert losses(tmp_path) == undisturbed.losses and digest(tmp_path) == undisturbed.digest
     assert saved_steps(tmp_path / "checkpoints")[-2:] == [375, 400] and "warning" not in error

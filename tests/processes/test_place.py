@@ -1,5 +1,6 @@
 """Which process this is: by flags, by a cluster's environment, or none of several."""
 
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -130,6 +131,41 @@ def test_the_exit_code_is_that_of_the_one_that_failed_first(tmp_path, script, co
     lines = done.stderr.splitlines()
     assert {"--process_id=0", "process 1: --process_id=1"} <= set(lines)
     assert any("process 1 was killed by SIGKILL" in line for line in lines) == (code == 75)
+
+
+CALLED_BACK = """
+import signal
+from mlm import cluster
+
+class Dropped:
+    def __del__(self):  # as C calls Python: what is raised here is lost
+        signal.raise_signal(signal.SIGINT)
+
+with cluster.joined(None, None):
+    Dropped()
+    print("went on")
+"""
+
+
+def test_an_interrupt_is_never_lost():
+    command = [sys.executable, "-c", CALLED_BACK]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        # Python takes over nothing that is ignored, as it is in the background of a shell.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
+    told = "error: interrupted; the same command goes on\n"
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", told)
+
+
+def test_an_interrupt_is_python_s_own_again_behind_a_run():
+    before = signal.getsignal(signal.SIGINT)
+    with cluster.joined(None, None):
+        pass
+    assert signal.getsignal(signal.SIGINT) is before
 
 
 def test_nothing_of_several_processes_is_imported_by_one():

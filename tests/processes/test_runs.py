@@ -212,3 +212,12 @@ def test_a_second_run_in_the_same_workdir_is_refused(start, single):
     assert lines[0].startswith("error: --workdir") and "is in use by" in lines[0]
     assert lines[1].startswith("process 1: error: process 0 of 2 failed (exit code 6)")
     assert len(lines) == 2
+
+
+def test_a_checkpoint_is_good_in_each_of_several_processes(start, saved_run):
+    checkpoint = saved_run / "checkpoints" / "12"
+    process = start(
+        "tests/processes/verify.py", f"--checkpoint={checkpoint}", processes=2, devices=2
+    )
+    _, error = process.communicate(timeout=60)
+    assert process.returncode == 0, error

@@ -99,3 +99,13 @@ def test_a_tokenizer_config_that_cannot_be_used(folder, content, complaint):
 
 def test_a_path_to_nothing(tmp_path):
     assert "nor a folder with one of them; correct the path" in error_of(tmp_path / "checkpoint")
+
+
+def test_an_id_far_beyond_the_pieces(tmp_path):
+    """tokenizers 0.23 makes a table up to the largest id, 4 GiB here, and aborts the process."""
+    file = tmp_path / "tokenizer.json"
+    train_tokenizer(["other words"] * 3, vocabulary_size=64, lowercase=True).save(file)
+    content = json.loads(file.read_text())
+    content["model"]["vocab"]["other"] = 1 << 31
+    file.write_text(json.dumps(content))
+    assert "has an id 2147483648 among " in error_of(file)
