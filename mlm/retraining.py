@@ -124,7 +124,7 @@ def last_before(config: ConfigDict, workdir: Path, step: int, steps: list[int]) 
       CheckpointError: nothing of before `step` is known any more.
     """
     before = max((s for s in steps if s < step), default=0)
-    saved.check_unchanged(workdir, before + 1)
+    saved.check_unchanged(workdir, step, began=before)
     if not before and config.model.init_from:
         raise CheckpointError(
             f"no checkpoint of {workdir} is from before step {step}, and the run began with "
