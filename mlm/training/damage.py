@@ -14,6 +14,7 @@ from mlm.bucket import is_of_bucket
 from mlm.errors import CheckpointError
 from mlm.training.processes import worst_of_all
 
+LATE = "Event loop is closed"  # of a leaf that is read when another one has failed already
 # Errors that say nothing about what is on the disk.
 PASSING = re.compile("RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTH")
 
@@ -36,6 +37,7 @@ class DamagedError(CheckpointError):
 @contextlib.contextmanager
 def reading(checkpoint: Path, name: str) -> Iterator[None]:
     """Tells damage from what a later attempt may be able to read."""
+    hush()
     try:
         yield
     except Exception as error:
@@ -81,10 +83,14 @@ def hush() -> None:
     """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-    tell = sys.unraisablehook
+    tell, tell_uncaught = sys.unraisablehook, sys.excepthook
 
     def others(found):
-        if not inspect.iscoroutine(found.object) and str(found.exc_value) != "Event loop is closed":
+        if not inspect.iscoroutine(found.object) and str(found.exc_value) != LATE:
             tell(found)
 
-    sys.unraisablehook = others
+    def uncaught(kind, error, trace):  # from threads of tensorstore, which are not Python's
+        if str(error) != LATE:
+            tell_uncaught(kind, error, trace)
+
+    sys.unraisablehook, sys.excepthook = others, uncaught
