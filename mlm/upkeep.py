@@ -27,6 +27,7 @@ from mlm.training.quarantine import (
     unfinished_names,
 )
 from mlm.training.restoring import LATER, stored_digests, verify_checkpoint
+from mlm.training.status import step_without_checkpoint
 from mlm.training.workdir import (
     COMMITTED,
     SPARE,
@@ -43,7 +44,7 @@ def examine_files(workdir: Path) -> Iterator[Finding]:
     """Every checkpoint read and verified, what lies beside them, lock, space, status, metrics."""
     folder, owner = workdir / "checkpoints", lock_owner(workdir)
     yield upkeep.check_lock(owner)
-    yield check_checkpoints(steps := saved_steps(folder))
+    yield check_checkpoints(steps := saved_steps(folder), lost=step_without_checkpoint(workdir))
     size = 0
     for step in reversed(steps):
         found, parts = _examine(folder, step)
