@@ -20,7 +20,7 @@ from mlm.errors import CheckpointError, DataError
 from mlm.evaluation.frozen import mask_hashes
 from mlm.evaluation.rows import eval_rows
 from mlm.experiment import Experiment
-from mlm.going_on import examine_going_on
+from mlm.going_on import TEXT, examine_going_on
 from mlm.input import cache_dir
 from mlm.masking import MaskingSpec
 from mlm.masks import (
@@ -74,11 +74,12 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
         yield record.check_possible(lines, own_loss=bool(config.train.loss))
         yield from examine_files(workdir)
         return
-    yield kept.check_call(
-        "text and tokenizer of the run",
+    same = kept.check_call(
+        TEXT,
         lambda: origin.check_text(workdir, exp.text, exp.rows, weights=config.masking.weights),
         f"text {exp.text.train.fingerprint[:12]}, tokenizer {exp.tokenizer.hash[:12]}, as kept",
     )
+    yield same
     yield from _text(config, exp, say)
 
     plan = strategy, rates = _plan(config, exp)
@@ -95,7 +96,7 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
     yield record.check_finite(lines, status.get("state", ""))
     yield record.check_plateau(lines, total_steps=exp.run.total_steps)
     yield record.check_possible(lines, own_loss=bool(config.train.loss))
-    files = []
+    files = [same]
     for finding in examine_files(workdir):
         files.append(finding)
         yield finding

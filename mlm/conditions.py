@@ -128,8 +128,14 @@ def attempts_before(workdir: Path, step: int) -> list[dict]:
     What one trained after the checkpoint that the next went on from is lost, and counts for
     nothing.
     """
-    attempts = (read_json(workdir / FILE) or {}).get("attempts", [])
-    return [attempt for attempt in attempts if attempt["step"] < step]
+    found = (read_json(workdir / FILE) or {}).get("attempts")
+    return [a for a in found if _sound(a) and a["step"] < step] if isinstance(found, list) else []
+
+
+def _sound(attempt: object) -> bool:
+    """Whether it is what `keep_attempt` writes: a file may be damaged and still be JSON."""
+    kinds = (("step", int), ("conditions", dict))
+    return isinstance(attempt, dict) and all(isinstance(attempt.get(n), k) for n, k in kinds)
 
 
 def all_kept(attempts: Sequence[Mapping]) -> bool:

@@ -1,6 +1,13 @@
 """Where people read: one way to make a rich console for every command."""
 
-from rich.console import Console
+from rich import console
+
+
+class Console(console.Console):
+    """To whom a reader who has seen enough, as `head` has, is what it is to `print`."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError  # rich would end the process as if a function had asked for it
 
 
 def make_console(*, quiet: bool = False) -> Console:

@@ -10,23 +10,28 @@ from mlm.doctor.finding import Finding
 from mlm.experiment import Experiment
 from mlm.training.workdir import saved_steps
 
+TEXT = "text and tokenizer of the run"
+
 
 def examine_going_on(exp: Experiment, workdir: Path, *, bad: Collection[str]) -> Iterator[Finding]:
     """Whether model and optimizer fit the checkpoints, and what the same command would do.
 
     Args:
-      bad: names of what is bad; `checkpoint N` is damaged, so that a run would pass over it.
+      bad: names of what was found to be bad before: checkpoints that are damaged, the text.
     """
     steps = saved_steps(workdir / "checkpoints")
-    if steps:
-        yield kept.check_call(
-            "model and optimizer",
-            lambda: saved.check_state_fits(exp.run.init_state, workdir, steps[-1]),
-            f"those of checkpoint {steps[-1]}",
-        )
     step = max((s for s in steps if f"checkpoint {s}" not in bad), default=0)
-    if steps and not step:
-        return  # it would refuse, as the findings about checkpoints say
+    refused = TEXT in bad or (steps and not step)
+    if step:
+        fits = kept.check_call(
+            "model and optimizer",
+            lambda: saved.check_state_fits(exp.run.init_state, workdir, step),
+            f"those of checkpoint {step}",
+        )
+        refused = refused or fits.verdict == "bad"
+        yield fits
+    if refused:
+        return  # as these findings say
     attempts, total = attempts_before(workdir, step), exp.run.total_steps
     now = [exp.conditions] if step < total else []
     yield resuming.check_resuming(

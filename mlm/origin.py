@@ -140,14 +140,20 @@ def _digest(file: Path) -> str:
         return f"missing ({error.strerror})"
 
 
-def check_unchanged(workdir: Path, step: int) -> None:
-    """Raises CheckpointError if the run read other data at `step` than it does now."""
+def check_unchanged(workdir: Path, step: int, *, began: int | None = None) -> None:
+    """Raises CheckpointError if the run read other data at `step` than it does now.
+
+    Args:
+      began: the step before the first that is taken again for it; None: it alone is.
+    """
     last = max((entry["step"] for entry in data_changes(workdir)), default=0)
-    if step <= last:
-        raise CheckpointError(
-            f"the data of the run in {workdir} changed after step {last} (data_changes.json), so "
-            f"step {step} is not known any more; give a later --step"
-        )
+    if (step - 1 if began is None else began) >= last:
+        return
+    known = "is not known any more" if step <= last else f"cannot be taken again from step {began}"
+    raise CheckpointError(
+        f"the data of the run in {workdir} changed after step {last} (data_changes.json), so step "
+        f"{step} {known}; give a later --step"
+    )
 
 
 def check_text(workdir: Path, text: PreparedText, rows: Rows, *, weights: str = "") -> None:

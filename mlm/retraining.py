@@ -86,7 +86,8 @@ def compare(config: ConfigDict, workdir: Path, step: int, *, say: Callable = pri
     recorded = min((s for s in (*lines, *steps) if s >= step), default=0)
     if step < 1 or not recorded:
         last = max((*lines, *steps), default=0)
-        raise ConfigError(f"--step is {step}; the run in {workdir} has recorded steps 1 to {last}")
+        known = f"steps 1 to {last}" if last else "no step yet"
+        raise ConfigError(f"--step is {step}; the run in {workdir} has recorded {known}")
     exp = experiment.build(config, start=origin.kept_start(config, workdir), say=say)
     origin.check_text(workdir, exp.text, exp.rows, weights=config.masking.weights)
     line = lines.get(recorded, {})
@@ -123,7 +124,7 @@ def last_before(config: ConfigDict, workdir: Path, step: int, steps: list[int]) 
       CheckpointError: nothing of before `step` is known any more.
     """
     before = max((s for s in steps if s < step), default=0)
-    origin.check_unchanged(workdir, before + 1)
+    origin.check_unchanged(workdir, step, began=before)
     if not before and config.model.init_from:
         raise CheckpointError(
             f"no checkpoint of {workdir} is from before step {step}, and the run began with "

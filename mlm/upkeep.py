@@ -27,6 +27,7 @@ from mlm.training.quarantine import (
     unfinished_names,
 )
 from mlm.training.restoring import LATER, stored_digests, verify_checkpoint
+from mlm.training.status import step_without_checkpoint
 from mlm.training.workdir import (
     COMMITTED,
     SPARE,
@@ -43,7 +44,7 @@ def examine_files(workdir: Path) -> Iterator[Finding]:
     """Every checkpoint read and verified, what lies beside them, lock, space, status, metrics."""
     folder, owner = workdir / "checkpoints", lock_owner(workdir)
     yield upkeep.check_lock(owner)
-    yield check_checkpoints(steps := saved_steps(folder))
+    yield check_checkpoints(steps := saved_steps(folder), lost=step_without_checkpoint(workdir))
     size = 0
     for step in reversed(steps):
         found, parts = _examine(folder, step)
@@ -78,7 +79,7 @@ def repair_files(workdir: Path) -> Iterator[str]:
     lines = workdir / "metrics.jsonl"
     if torn := _torn(lines):
         write_whole(lines, "".join(json.dumps(line) + "\n" for line in read_metrics(lines)))
-        yield f"dropped {torn} torn lines of metrics.jsonl"
+        yield f"dropped what was torn of metrics.jsonl, lines: {torn}"
 
 
 # ---- checkpoints ---------------------------------------------------------------------------------
@@ -108,7 +109,8 @@ def _set_damaged_aside(folder: Path) -> Iterator[str]:
             damaged[step] = error.reason
     if len(damaged) == len(steps):
         if steps:
-            yield f"all checkpoints are damaged and stay: {', '.join(map(str, steps))}"
+            shown = ", ".join(map(str, steps))
+            yield f"all checkpoints are damaged and stay: {shown}; put a copy of one back"
         return
     for step, reason in damaged.items():
         yield f"checkpoint {step} is damaged ({reason}); kept as {set_aside(folder, step)}"
@@ -145,11 +147,15 @@ def _correct_status(workdir: Path, newest: int) -> Iterator[str]:
     digest = _digest(workdir / "checkpoints", newest)
     if upkeep.check_status(status, newest, digest).verdict == "ok":
         return
-    total = status.get("total_steps")
+    config = read_json(workdir / "config.json") or {}
+    total = status.get("total_steps") or config.get("train.total_steps")
     state = "complete" if newest == total else "stopped"
     facts = {"state": state, "step": newest, "total_steps": total}
     write_json(workdir / "status.json", facts | ({"digest": digest} if digest else {}))
-    yield f"status.json says step {newest} now, it said {status.get('step')}"
+    if status.get("step") == newest:
+        yield f"status.json says digest {digest} now, it said {status.get('digest', 'nothing')}"
+        return
+    yield f"status.json says step {newest} now, it said {status.get('step', 'nothing')}"
 
 
 def _torn(file: Path) -> int:

@@ -182,7 +182,10 @@ def test_a_damaged_store(copy):
 def test_another_text(copy):
     meta = copy / "text/train/meta.json"
     meta.write_text(json.dumps(json.loads(meta.read_text()) | {"fingerprint": "x"}))
-    assert "text: " in found(copy / "run")["bad", "text and tokenizer of the run"]
+    findings = examine_run(stored_config(copy / "run", {}), copy / "run", say=str)
+    words = {f.name: f.words for f in findings}
+    assert "text: " in words["text and tokenizer of the run"]
+    assert "the same command" not in words  # which is refused
 
 
 def test_other_evaluation_masks(copy):

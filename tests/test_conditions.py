@@ -108,3 +108,9 @@ def test_a_run_from_before_they_were_kept(tmp_path, said):
     keep(tmp_path, 20, said)  # and it stays so
     assert len(said) == 2 and said[1] == said[0]
     assert not all_kept(attempts_before(tmp_path, 30))
+
+
+@pytest.mark.parametrize("attempts", [{}, 3, [{}], ["step"], [{"step": "1", "conditions": {}}]])
+def test_a_damaged_file_is_one_that_knows_nothing(tmp_path, attempts):
+    write_json(tmp_path / "environment.json", {"attempts": attempts})
+    assert attempts_before(tmp_path, 10) == []

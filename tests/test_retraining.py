@@ -108,8 +108,14 @@ def test_what_was_not_recorded_or_is_not_known_is_told(copy):
             compared(copy, step)
     changes = [{"step": 20, "field": "seed", "then": 0, "now": 1}]
     (copy / "data_changes.json").write_text(json.dumps({"changes": changes}))
-    with pytest.raises(CheckpointError, match="changed after step 20"):
+    with pytest.raises(CheckpointError, match="after step 20 .* step 15 is not known any more"):
         compared(copy, 15)
+    changes = [{"step": 23, "field": "seed", "then": 0, "now": 1}]
+    (copy / "data_changes.json").write_text(json.dumps({"changes": changes}))
+    with pytest.raises(CheckpointError, match="step 25 cannot be taken again from step 20"):
+        compared(copy, 25)
+    changes[0]["step"] = 20
+    (copy / "data_changes.json").write_text(json.dumps({"changes": changes}))
     assert compared(copy, 25).differing == ()
 
 

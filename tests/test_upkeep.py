@@ -88,7 +88,9 @@ def test_a_damaged_checkpoint_is_named_set_aside_and_status_follows(workdir):
 def test_the_last_checkpoint_stays_even_if_it_is_damaged(workdir):
     for step in (10, 20):
         flip(workdir, step)
-    assert repaired(workdir) == ["all checkpoints are damaged and stay: 10, 20"]
+    assert repaired(workdir) == [
+        "all checkpoints are damaged and stay: 10, 20; put a copy of one back"
+    ]
     assert saved_steps(workdir / "checkpoints") == [10, 20]
 
 
@@ -101,7 +103,7 @@ def test_what_kills_leave_is_mended(workdir):
     found = problems(workdir)
     assert list(found) == ["beside the checkpoints", "status.json", "metrics.jsonl"]
     assert "abc: no checkpoints" in found["beside the checkpoints"]
-    assert "1 torn by a kill" in found["metrics.jsonl"]
+    assert "1 line is torn" in found["metrics.jsonl"]
     assert len(repaired(workdir)) == 3 and repaired(workdir) == []
     assert problems(workdir) == {"beside the checkpoints": "abc: no checkpoints, ignored"}
     assert (workdir / "metrics.jsonl").read_text() == '{"step": 1}\n{"step": 20}\n'
@@ -111,6 +113,13 @@ def test_another_digest_and_a_run_that_is_not_finite(workdir):
     status = read_json(workdir / "status.json")
     (workdir / "status.json").write_text(json.dumps(status | {"digest": "0" * 16}))
     assert "says digest 0000000000000000, checkpoint 20 has" in problems(workdir)["status.json"]
+    now = status["digest"]
+    assert repaired(workdir) == [f"status.json says digest {now} now, it said 0000000000000000"]
+    (workdir / "status.json").unlink()
+    (workdir / "config.json").write_text('{"train.total_steps": 20}')
+    assert problems(workdir)["status.json"].startswith("says no step")
+    assert repaired(workdir) == ["status.json says step 20 now, it said nothing"]
+    assert read_json(workdir / "status.json") == status | {"state": "complete", "total_steps": 20}
     (workdir / "status.json").write_text(json.dumps(status | {"state": "non-finite", "step": 27}))
     assert problems(workdir) == {} and repaired(workdir) == []
 

@@ -105,7 +105,7 @@ def doctor(argv: Sequence[str]) -> int:
         "--repair",
         action="store_true",
         help="first mend what is safe to mend in --workdir: set damaged checkpoints aside, remove "
-        "what killed saves left, correct status.json",
+        "what killed saves left, correct status.json and metrics.jsonl",
     )
     if not {a.partition("=")[0] for a in argv} & {"--workdir", "--config", "--help", "-h"}:
         raise ConfigError("nothing to examine; give --workdir of a run, or --config of a new one")
@@ -138,6 +138,9 @@ def doctor(argv: Sequence[str]) -> int:
 def _repair(workdir: Path) -> None:
     from mlm.upkeep import repair_files
 
+    line = ""
     with locked_workdir(workdir):
         for line in repair_files(workdir):
-            print(f"repaired: {line}")
+            print(f"repair: {line}")
+    if not line:
+        print("repair: there is nothing to mend")

@@ -60,8 +60,15 @@ def check_hashes(
     return Finding("ok", name, f"{shown}, as in {file}")
 
 
-def check_checkpoints(steps: Sequence[int]) -> Finding:
-    """Whether there is anything to go on from."""
+def check_checkpoints(steps: Sequence[int], *, lost: int = 0) -> Finding:
+    """Whether there is anything to go on from.
+
+    Args:
+      lost: the step that status.json calls saved although no checkpoint is there.
+    """
+    if lost:
+        words = f"status.json says step {lost}, but none is there: lost, or killed as it was saved"
+        return Finding("warning", "checkpoints", f"{words}; put a copy back")
     if not steps:
         return Finding("warning", "checkpoints", "none is saved yet; a kill loses all steps")
     return Finding("ok", "checkpoints", f"steps {', '.join(map(str, steps))}")

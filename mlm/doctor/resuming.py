@@ -27,6 +27,6 @@ def check_resuming(
     if causes:
         return Finding("warning", name, f"{words}; not bit-exact: {', '.join(causes)}")
     if not known:
-        words += "; whether it is bit-exact is not known: an older version began it"
+        words += "; whether it is bit-exact is not known: how its steps were computed was not kept"
         return Finding("warning", name, words)
     return Finding("ok", name, f"{words}; bit for bit as if it had never been stopped")

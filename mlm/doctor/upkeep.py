@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 
 from mlm.doctor.finding import Finding
 
-MEND = "python -m mlm doctor --repair"
+MEND = "the same command with --repair"
 
 
 def check_beside(
@@ -49,7 +49,8 @@ def check_status(status: Mapping[str, object], newest: int, digest: str) -> Find
     if status.get("state") == "non-finite":
         return Finding("ok", name, f"ended at step {said[0]}, non-finite, after {newest} was saved")
     if said[0] != newest:
-        words = f"says step {said[0]}, the newest checkpoint is {newest}; {MEND} corrects it"
+        told = "no step" if said[0] is None else f"step {said[0]}"
+        words = f"says {told}, the newest checkpoint is {newest}; {MEND} corrects it"
         return Finding("warning", name, words)
     if digest and said[1] != digest:
         words = f"says digest {said[1]}, checkpoint {newest} has {digest}; {MEND} corrects it"
@@ -60,6 +61,7 @@ def check_status(status: Mapping[str, object], newest: int, digest: str) -> Find
 def check_lines(torn: int) -> Finding:
     """Lines of metrics.jsonl that cannot be read."""
     if torn:
-        words = f"{torn} torn by a kill; readers pass over them, {MEND} drops them"
+        told = "1 line is" if torn == 1 else f"{torn} lines are"
+        words = f"{told} torn, as by a kill; readers pass over that, {MEND} drops it"
         return Finding("warning", "metrics.jsonl", words)
     return Finding("ok", "metrics.jsonl", "every line can be read")

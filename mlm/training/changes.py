@@ -11,8 +11,8 @@ from typing import NamedTuple
 
 FLAG = "--allow_data_change"
 DATA_FIELDS = ("seed", "masking.units")
-# They change the number of embeddings, which a checkpoint holds.
-FIXED_FIELDS = ("data.new_tokens",)
+# They are the number of embeddings, which a checkpoint holds.
+FIXED_FIELDS = ("data.new_tokens", "data.vocabulary_size")
 LONGEST = 60  # characters of a value that an error shows
 
 

@@ -202,8 +202,8 @@ class Checkpoints:
         except Exception as error:
             raise OutputError(
                 f"a checkpoint could not be written to {self.folder} ({first_line(error)}), the "
-                f"newest complete one is {self.latest()}; free some space and start the same "
-                "command again"
+                f"newest complete one is {self.latest() or 'none'}; free some space and start the "
+                "same command again"
             ) from error
 
 

@@ -14,6 +14,7 @@ from mlm.bucket import is_of_bucket
 from mlm.errors import CheckpointError
 from mlm.training.processes import worst_of_all
 
+LATE = "Event loop is closed"  # of a leaf that is read when another one has failed already
 # Errors that say nothing about what is on the disk, as TensorStore tells them.
 PASSING = re.compile(
     "RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTH|ABORTED|"
@@ -33,7 +34,7 @@ class DamagedError(CheckpointError):
     def __init__(self, checkpoint: Path, reason: str):
         super().__init__(
             f"checkpoint {checkpoint} is damaged ({reason}); python -m mlm doctor --repair "
-            f"--workdir {checkpoint.parent.parent} sets it aside"
+            f"--workdir {checkpoint.parent.parent} sets it aside if another is good"
         )
         self.reason = reason
 
@@ -41,6 +42,7 @@ class DamagedError(CheckpointError):
 @contextlib.contextmanager
 def reading(checkpoint: Path, name: str) -> Iterator[None]:
     """Tells damage from what a later attempt may be able to read."""
+    hush()
     try:
         yield
     except Exception as error:
@@ -86,10 +88,14 @@ def hush() -> None:
     """
     logging.getLogger("asyncio").setLevel(logging.CRITICAL)
     warnings.filterwarnings("ignore", "coroutine .* was never awaited")
-    tell = sys.unraisablehook
+    tell, tell_uncaught = sys.unraisablehook, sys.excepthook
 
     def others(found):
-        if not inspect.iscoroutine(found.object) and str(found.exc_value) != "Event loop is closed":
+        if not inspect.iscoroutine(found.object) and str(found.exc_value) != LATE:
             tell(found)
 
-    sys.unraisablehook = others
+    def uncaught(kind, error, trace):  # from threads of tensorstore, which are not Python's
+        if str(error) != LATE:
+            tell_uncaught(kind, error, trace)
+
+    sys.unraisablehook, sys.excepthook = others, uncaught

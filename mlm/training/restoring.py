@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from mlm.bucket import absolute
 from mlm.errors import CheckpointError
-from mlm.training.damage import DamagedError, agree, hush, reading, warn
+from mlm.training.damage import DamagedError, agree, reading, warn
 from mlm.training.digests import Facts, changed_leaves, digests_of, shapes_of, total_of
 from mlm.training.processes import is_first
 from mlm.training.sharding import replicated
@@ -187,7 +187,6 @@ def _bare(part: Any, like: Any) -> Any:
 
 
 def _read_part(checkpoint: Path, name: str, like: Any) -> Any:
-    hush()
     with reading(checkpoint, name):
         handler = ocp.StandardCheckpointHandler()
         args = ocp.args.StandardRestore(named(like))

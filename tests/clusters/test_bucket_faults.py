@@ -44,7 +44,7 @@ def test_checkpoints_without_markers(copied, run, store, fields, local):
 
     _, out, _ = run("-m", "mlm", "doctor", "--repair", "--workdir=gs://runs/copied")
     for step in (8, 12):
-        assert f"repaired: gs://runs/copied/checkpoints/{step} is whole; its marker" in out
+        assert f"repair: gs://runs/copied/checkpoints/{step} is whole; its marker" in out
         assert f"checkpoint {step}: can be restored" in out
     code, out, err = run("train.py", *fields, "--workdir=gs://runs/copied")
     assert (code, err) == (0, "") and "continuing at step 12 of 12" in out

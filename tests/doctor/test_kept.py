@@ -38,6 +38,7 @@ def test_hashes_of_evaluation_masks():
 
 def test_no_checkpoint_is_a_warning():
     assert check_checkpoints([]).verdict == "warning"
+    assert "status.json says step 8, but none is there" in check_checkpoints([], lost=8).words
     assert check_checkpoints([4, 8]) == Finding("ok", "checkpoints", "steps 4, 8")
 
 

@@ -21,10 +21,12 @@ ROWS = range(1, 56)
 BROKEN = "**broken**"
 HEAD = """# Faults, and what a run makes of them
 
-Written by `make faults` from the run itself: each row is one or more tests in `tests/faults/`,
-which start real training runs, send real signals, fill real disks and flip real bits. "Bit for bit"
-means that every training loss, and the digest of the last state, equals that of a run that nothing
-disturbed. Exit codes are those of the README.
+Written by `make faults` from the run itself: each row is one or more tests in `tests/faults/` or
+`tests/clusters/`, which start real training runs, send real signals, fill real disks and flip real
+bits. "Bit for bit" means that every training loss, and the digest of the last state, equals that of
+a run that nothing disturbed. Exit codes are those of [how a run stops](stopping.md). Where a row
+has several tests, promise (1) belongs to fault (1). Seconds, and steps that had to be taken again,
+are the most that a test of the row measured.
 """
 HEADINGS = ("#", "fault", "promise", "result", "seconds to stop", "steps lost")
 
@@ -33,8 +35,7 @@ HEADINGS = ("#", "fault", "promise", "result", "seconds to stop", "steps lost")
 class Row:
     """All tests of one fault."""
 
-    injections: list[str] = dataclasses.field(default_factory=list)
-    promises: list[str] = dataclasses.field(default_factory=list)
+    tests: list[tuple[str, str]] = dataclasses.field(default_factory=list)  # injection, promise
     outcomes: list[str] = dataclasses.field(default_factory=list)
     reasons: list[str] = dataclasses.field(default_factory=list)
     seconds: list[float] = dataclasses.field(default_factory=list)
@@ -60,9 +61,8 @@ def read_rows(files: Iterable[Path]) -> dict[int, Row]:
             if "row" not in named:
                 continue
             row = rows.setdefault(int(named["row"]), Row())
-            for values, value in ((row.injections, "injection"), (row.promises, "promise")):
-                if named[value] not in values:
-                    values.append(named[value])
+            if (test := (named["injection"], named["promise"])) not in row.tests:
+                row.tests.append(test)
             row.outcomes.append(_outcome(case, row.reasons))
             row.seconds += [float(value) for name, value in found if name == "seconds_to_stop"]
             row.lost += [float(value) for name, value in found if name == "steps_lost"]
@@ -101,13 +101,19 @@ def page(rows: dict[int, Row]) -> str:
 def _line(number: int, row: Row) -> str:
     cells = (
         number,
-        "; ".join(row.injections),
-        "; ".join(row.promises),
+        _numbered([injection for injection, _ in row.tests]),
+        _numbered([promise for _, promise in row.tests]),
         row.result,
         f"{max(row.seconds):.1f}" if row.seconds else "",
         f"{max(row.lost):g}" if row.lost else "",
     )
     return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _numbered(words: list[str]) -> str:
+    if len(words) < 2:
+        return "".join(words)
+    return " ".join(f"({number}) {text}" for number, text in enumerate(words, 1))
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ def wait_for_checkpoint(process: subprocess.Popen, folder: Path) -> None:
 @pytest.mark.fault(
     2,
     "SIGKILL while a checkpoint is written in the background, three times",
-    "the half of it is never used and removed; bit for bit from the checkpoint before",
+    "the half of it is never used, and is removed; bit for bit from the checkpoint before",
 )
 def test_a_kill_in_a_save(undisturbed, train_process, tmp_path, score):
     folder = tmp_path / "checkpoints"

@@ -77,7 +77,7 @@ def test_other_data_is_refused_side_by_side_unless_it_is_allowed(tmp_path):
     found = check_config(tmp_path, now, allow_data_change=True)
     assert [change.field for change in found] == ["data.length", "masking.weights", "seed"]
     assert check_config(tmp_path, stored, allow_data_change=True) == []
-    for other in ({"train.batch_size": 8}, {"data.new_tokens": ["a"]}, {"masking.weights": "tf"}):
+    for other in ({"train.batch_size": 8}, {"data.vocabulary_size": 9}, {"masking.weights": "tf"}):
         with pytest.raises(ConfigError, match=r"another config \("):
             check_config(tmp_path, now | other, allow_data_change=True)
 
