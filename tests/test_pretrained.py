@@ -445,9 +445,12 @@ def test_a_run_keeps_the_revision_that_it_began_with(hub, tiny, tmp_path, monkey
     import train
 
     stopped = SimpleNamespace(exit_code=143, step=0)
-    monkeypatch.setattr(
-        "mlm.training.loop.train_in", lambda *_, **__: stopped
-    )  # nothing is compiled
+
+    def train_in(workdir, run, **_):  # nothing is compiled
+        run.begin(workdir, 0)
+        return stopped
+
+    monkeypatch.setattr("mlm.training.loop.train_in", train_in)
     fields = tiny | {"model.init_from": "distil_bert_base_en_uncased"}
     given = [f"--config.{name}={value}" for name, value in fields.items()]
     arguments = ["--config=configs/default.py", f"--workdir={tmp_path / 'run'}", *given]

@@ -131,9 +131,9 @@ def test_the_numbers_of_a_report_add_up(flags, capsys):
     v, d, f, length, rows = 96, 16, 32, 16, 16
     layer = 4 * (d * d + d) + 2 * d * f + f + d + 4 * d
     parameters = v * d + length * d + 2 * d + layer + (d * d + d) + 2 * d + v
-    # Params and two moments, three counters; of each device's rows ids, segments, positions, a
-    # byte for padding, and two numbers of the row.
-    arguments = 4 * 3 * parameters + 4 * 3 + rows // 8 * (length * (4 + 4 + 4 + 1) + 8)
+    # Params and two moments, three counters, 128 losses; of each device's rows ids, segments,
+    # positions, a byte for padding, and two numbers of the row.
+    arguments = 4 * 3 * parameters + 4 * 3 + 4 * 128 + rows // 8 * (length * (4 + 4 + 4 + 1) + 8)
     step = plan_step(load_tiny(flags), CPU8)
     assert step.argument_bytes == arguments
     compiled = compile_step(step)

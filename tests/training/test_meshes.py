@@ -122,7 +122,8 @@ def run(name, steps=20, **settings):
 
 
 def same(a, b):
-    return all((x == y).all() for x, y in zip(*map(jax.tree.leaves, (a, b)), strict=True))
+    leaves = zip(*map(jax.tree.leaves, (a, b)), strict=True)
+    return all(np.array_equal(x, y, equal_nan=True) for x, y in leaves)
 
 
 @pytest.mark.parametrize("name", ["data", "fsdp", "tensor", "mixed"])
