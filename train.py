@@ -100,6 +100,7 @@ def run(
         from mlm.describe import print_config, print_experiment
         from mlm.evaluation.report import print_evaluation, print_fills
         from mlm.training.loop import train_in
+        from mlm.training.watchdog import OTHER_SECONDS
 
         console = make_console(quiet=not first)
         if result := _finished(workdir):
@@ -124,7 +125,9 @@ def run(
         begin = functools.partial(exp.run.begin, command=_command())
         step = keep_freed_memory(exp.run.step) if one_heap else exp.run.step
         with profiled(step, steps, folder, say=console.print) as step:
-            ready = dataclasses.replace(exp.run, step=step, begin=begin)
+            # A profile is written in a step, for which all processes wait.
+            limit = exp.run.step_seconds or (OTHER_SECONDS if profile else None)
+            ready = dataclasses.replace(exp.run, step=step, begin=begin, step_seconds=limit)
             outcome = train_in(workdir, ready, hung=cluster.end)
         if outcome.exit_code:
             console.print(f"stopped and saved at step {outcome.step}; the same command continues")

@@ -111,7 +111,7 @@ def keep_attempt(
     differing = differences([*(a["conditions"] for a in attempts), conditions])
     if differing:
         say(f"not bit-exact: {', '.join(differing)}")
-    elif step and not attempts:
+    elif step and not all_kept(attempts):
         say(f"whether this is bit-exact is not known: {UNKNOWN}")
     if is_first():
         attempt = {"step": step, "command": command, "conditions": dict(conditions)}
@@ -136,6 +136,11 @@ def _sound(attempt: object) -> bool:
     """Whether it is what `keep_attempt` writes: a file may be damaged and still be JSON."""
     kinds = (("step", int), ("conditions", dict))
     return isinstance(attempt, dict) and all(isinstance(attempt.get(n), k) for n, k in kinds)
+
+
+def all_kept(attempts: Sequence[Mapping]) -> bool:
+    """Whether attempts, oldest first, took all steps: an older version kept none of its own."""
+    return bool(attempts) and attempts[0]["step"] == 0
 
 
 def differences(found: Sequence[Conditions]) -> list[str]:

@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 
 from mlm import saved
-from mlm.conditions import attempts_before, differences
+from mlm.conditions import all_kept, attempts_before, differences
 from mlm.doctor import kept, resuming
 from mlm.doctor.finding import Finding
 from mlm.experiment import Experiment
@@ -17,7 +17,7 @@ def examine_going_on(exp: Experiment, workdir: Path, *, bad: Collection[str]) ->
     """Whether model and optimizer fit the checkpoints, and what the same command would do.
 
     Args:
-      bad: names of what was found to be bad before: checkpoints that are damaged, the text.
+      bad: names of what is bad; `checkpoint N` is damaged, so that a run would pass over it.
     """
     steps = saved_steps(workdir / "checkpoints")
     step = max((s for s in steps if f"checkpoint {s}" not in bad), default=0)
@@ -37,7 +37,7 @@ def examine_going_on(exp: Experiment, workdir: Path, *, bad: Collection[str]) ->
     yield resuming.check_resuming(
         step,
         total,
-        known=bool(attempts),
+        known=all_kept(attempts),
         differing=differences([a["conditions"] for a in attempts] + now),
         changed=[entry["field"] for entry in saved.data_changes(workdir)],
     )

@@ -90,8 +90,10 @@ def _examine(folder: Path, step: int) -> tuple[Finding | None, dict[str, Any]]:
     try:
         parts = verify_checkpoint(folder / str(step))
     except CheckpointError as error:
+        damaged = isinstance(error, DamagedError)
+        name = f"checkpoint {step}" if damaged else f"access to checkpoint {step}"
         gone = step not in saved_steps(folder)
-        return None if gone else Finding("bad", f"checkpoint {step}", str(error)), {}
+        return None if gone else Finding("bad", name, str(error)), {}
     leaves = dict(zip(leaf_paths(parts), jax.tree.leaves(parts), strict=True))
     for path in LATER:  # NaN there means nothing yet
         leaves.pop(path, None)
@@ -159,4 +161,4 @@ def _correct_status(workdir: Path, newest: int) -> Iterator[str]:
 def _torn(file: Path) -> int:
     if not file.exists():
         return 0
-    return len(file.read_bytes().decode(errors="replace").splitlines()) - len(read_metrics(file))
+    return len(file.read_bytes().splitlines()) - len(read_metrics(file))

@@ -18,6 +18,7 @@ from mlm.conditions import usable_cores
 from mlm.config import apply_overrides, flat, load_config
 from mlm.data.store import mark_checked
 from mlm.doctor.sample import take_samples
+from mlm.going_on import examine_going_on
 from mlm.masks import make_mask, training_rates, training_strategy
 from mlm.settings import run_keys
 from mlm.stored_config import stored_config
@@ -204,9 +205,19 @@ def test_damaged_and_non_finite_checkpoints(copy):
     sick = jax.tree.map(lambda leaf: jnp.full_like(leaf, jnp.nan), state.params)
     with checkpoints_in(workdir / "checkpoints", keep_last=5) as checkpoints:
         checkpoints.save(241, state._replace(params=sick), interval={}, loss=None)
-    assert "are not finite" in found(workdir)["bad", "checkpoint 241"]
+    assert "are not finite" in found(workdir)["bad", "numbers of checkpoint 241"]
     shutil.rmtree(workdir / "checkpoints/241/params")
     assert "is damaged (params: cannot be read)" in found(workdir)["bad", "checkpoint 241"]
+
+
+def test_what_is_not_finite_but_as_it_was_saved_is_what_a_run_would_take(copy):
+    workdir = copy / "run"
+    exp = experiment.build(stored_config(workdir, {}), say=str)
+    bad = {"numbers of checkpoint 240"}
+    [_, told] = examine_going_on(exp, workdir, bad=bad)
+    assert told.words.startswith("trains no more")
+    [_, told] = examine_going_on(exp, workdir, bad={"checkpoint 240"})
+    assert told.words.startswith("goes on at step 120")
 
 
 def test_a_run_on_the_plateau_without_checkpoints(saved_run, tmp_path):

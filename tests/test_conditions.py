@@ -7,6 +7,7 @@ import jax
 import pytest
 
 from mlm.conditions import (
+    all_kept,
     attempts_before,
     conditions_of,
     differences,
@@ -104,6 +105,9 @@ def test_a_run_from_before_they_were_kept(tmp_path, said):
     write_json(tmp_path / "environment.json", {"cores": 2})
     keep(tmp_path, 10, said)
     assert len(said) == 1 and "not known" in said[0]
+    keep(tmp_path, 20, said)  # and it stays so
+    assert len(said) == 2 and said[1] == said[0]
+    assert not all_kept(attempts_before(tmp_path, 30))
 
 
 @pytest.mark.parametrize("attempts", [{}, 3, [{}], ["step"], [{"step": "1", "conditions": {}}]])

@@ -13,7 +13,9 @@ from mlm import experiment
 from mlm.config import apply_overrides, load_config
 from mlm.masks import training_rates, training_strategy
 from mlm.rules import validate
+from mlm.training import loop
 from mlm.training.profile import Steps
+from mlm.training.watchdog import OTHER_SECONDS
 
 SLOTS = {"mask", "random", "keep"}
 ENTRY = {
@@ -187,7 +189,14 @@ def test_no_training_mask_hides_a_special_token(tiny):
     assert set(spec.unselectable_token_ids) == set(exp.tokenizer.special_ids)
 
 
-def test_steps_are_profiled_into_the_workdir(tiny, tmp_path, capsys):
+def test_steps_are_profiled_into_the_workdir(tiny, tmp_path, capsys, monkeypatch):
+    limits, train_in = [], loop.train_in
+
+    def seen(workdir, run, **more):
+        limits.append(run.step_seconds)
+        return train_in(workdir, run, **more)
+
+    monkeypatch.setattr(loop, "train_in", seen)
     config = make_config(tiny, train__total_steps=4)
     assert train_script.run(config, tmp_path, profile=Steps(2, 3)) == 0
     printed = " ".join(capsys.readouterr().out.split())
@@ -196,3 +205,4 @@ def test_steps_are_profiled_into_the_workdir(tiny, tmp_path, capsys):
     timeline = gzip.decompress(file.read_bytes()).decode()
     assert '"PjitFunction(train_step)"' in timeline
     assert '"step_num":"3"' in timeline and '"step_num":"4"' not in timeline
+    assert limits == [OTHER_SECONDS]  # writing it is no step that hangs

@@ -22,7 +22,9 @@ TX = optax.adamw(1e-3)
 
 def noise(step):
     params = {"layers": {0: {"w": jax.random.normal(jax.random.key(step), (50, 40))}}}
-    return TrainState(jnp.int32(step), params, TX.init(params), jnp.arange(5.0))
+    return TrainState(
+        jnp.int32(step), params, TX.init(params), jnp.arange(5.0), jnp.full(8, jnp.nan)
+    )
 
 
 @pytest.fixture(scope="module")

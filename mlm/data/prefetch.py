@@ -21,8 +21,8 @@ def prefetch(
 
     Both functions run in the thread; `put` is the place for moving a batch to the devices. What
     they raise, or anything else that ends the thread, is raised here, at the batch it belongs to.
-    The thread starts with the first batch
-    asked for and ends with the iterator: at its end, when it is closed, or when it is dropped.
+    The thread starts with the first batch asked for and ends with the iterator: at its end, when it
+    is closed, or when it is dropped.
     """
     made = SimpleQueue()
     free = threading.Semaphore(depth)

@@ -25,7 +25,9 @@ def check_state(step: int, leaves: Mapping[str, Any]) -> Finding:
     if wrong:
         shown = f"{wrong[0]} and {len(wrong) - 1} more" if len(wrong) > 1 else wrong[0]
         return Finding(
-            "bad", name, f"{shown} are not finite; go on from an earlier one, remove this folder"
+            "bad",
+            f"numbers of {name}",
+            f"{shown} are not finite; to go on from an earlier one, remove this folder",
         )
     numbers = sum(np.size(leaf) for leaf in leaves.values())
     return Finding("ok", name, f"can be restored, {numbers:,} numbers, all finite")

@@ -19,8 +19,13 @@ from mlm.training.processes import worst_of_all
 # Tensorstore tells them behind a long path, which a line has no room for.
 CAUSES = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 LATE = "Event loop is closed"  # of a leaf that is read when another one has failed already
-# Errors that say nothing about what is on the disk.
-PASSING = re.compile("RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTH")
+# Errors that say nothing about what is on the disk, as TensorStore tells them.
+PASSING = re.compile(
+    "RESOURCE_EXHAUSTED|UNAVAILABLE|DEADLINE_EXCEEDED|PERMISSION_DENIED|UNAUTH|ABORTED|"
+    "Input/output error|Stale file handle"
+)
+# Errors that say that a file is not there, or is none.
+ABSENT = (FileNotFoundError, NotADirectoryError, IsADirectoryError)
 
 
 class DamagedError(CheckpointError):
@@ -45,11 +50,11 @@ def reading(checkpoint: Path, name: str) -> Iterator[None]:
     try:
         yield
     except Exception as error:
-        no_access = isinstance(error, (PermissionError, MemoryError)) or is_of_bucket(error)
-        if PASSING.search(str(error)) or (no_access and not isinstance(error, FileNotFoundError)):
+        no_access = isinstance(error, (OSError, MemoryError)) or is_of_bucket(error)
+        if PASSING.search(str(error)) or (no_access and not isinstance(error, ABSENT)):
             raise CheckpointError(
                 f"checkpoint {checkpoint} cannot be read now ({first_line(error)}); start the same "
-                "command again"
+                "command again, or move it away to go back to the one before"
             ) from error
         raise DamagedError(checkpoint, f"{name}: cannot be read") from error
 

@@ -18,10 +18,10 @@ from mlm.training.metrics import Hardware, Interval, MetricWriter, NoWriter, hos
 from mlm.training.processes import is_first
 from mlm.training.progress import ProgressDisplay
 from mlm.training.signals import stop_on_signal
-from mlm.training.status import warn_of_lost, write_first, write_status
+from mlm.training.status import write_first, write_status
 from mlm.training.step import Batch, Params, StepMetrics, TrainState
 from mlm.training.watchdog import Pulse, watched
-from mlm.training.workdir import check_config, locked_workdir, write_json
+from mlm.training.workdir import check_config, locked_workdir, read_json, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,8 +130,10 @@ def train_in(
             start = step
             interval.resume(sums)
             display.say(f"continuing at step {start} of {run.total_steps}")
-        else:
-            warn_of_lost(workdir)
+        elif told := (read_json(workdir / "status.json") or {}).get("step"):
+            display.say(
+                f"status.json says step {told}, but there is no checkpoint: begins at step 0"
+            )
         if start < run.total_steps:
             run.begin(workdir, start)
             checkpoints.check_space(state)
@@ -168,9 +170,10 @@ def train_in(
             began = time.monotonic()
             with watch.other("an evaluation"):
                 evaluation = run.evaluate(state.params)
-            seconds = time.monotonic() - began
+                seconds = time.monotonic() - began
+                spent = {"perf/evaluation_seconds": seconds}
+                writer.write(step, flat_evaluation(evaluation) | spent)
             interval.pause(seconds)
-            writer.write(step, flat_evaluation(evaluation) | {"perf/evaluation_seconds": seconds})
             display.say(f"step {step}  {evaluation_text(evaluation)}")
             return evaluation
 
@@ -207,9 +210,9 @@ def train_in(
                         writer.flush()
                         checkpoints.save(step, state, interval=interval.sums, loss=loss)
                         tell("running", step)
-                    seconds = time.monotonic() - began
+                        seconds = time.monotonic() - began
+                        writer.write(step, {"perf/checkpoint_seconds": seconds})
                     interval.pause(seconds)
-                    writer.write(step, {"perf/checkpoint_seconds": seconds})
                 if stopping:
                     break
             watch.doing = "the last save"

@@ -23,7 +23,7 @@ from mlm.training.workdir import COMMITTED, read_json, saved_steps
 # Orbax ends a save after so long, by the clock on the wall, which jumps where a machine wakes up or
 # is set right. So it is longer than any jump, and what hangs is the watchdog's to find.
 SAVE_SECONDS = 30 * 24 * 3600
-OTHERS_SECONDS = 600  # that processes wait for each other at the end of a save
+BARRIER_SECONDS = 600  # that processes wait for each other at the end of a save
 
 
 def make_manager(folder: Path, *, keep_last: int, keep_best: int) -> ocp.CheckpointManager:
@@ -88,7 +88,7 @@ def _wait_for_others(*, key: str, timeout_ms: int) -> None:
     Orbax calls this in a `finally` as well: all would stay there, and the error untold.
     """
     if sys.exc_info()[1] is None:
-        timeout_ms = min(timeout_ms, 1000 * OTHERS_SECONDS)
+        timeout_ms = min(timeout_ms, 1000 * BARRIER_SECONDS)
         ocp.multihost.get_barrier_sync_fn()(key=key, timeout_ms=timeout_ms)
 
 

@@ -123,6 +123,11 @@ def _flocked(path: Path) -> Iterator[None]:
                 f"--workdir {path} is in use by {lock.read().strip() or 'another process'}; "
                 "wait for it, stop it, or choose another folder"
             ) from None
+        except OSError as error:  # Lustre without its option, a server of NFS that has no locks
+            raise OutputError(
+                f"--workdir {path} lies on a disk that locks no files ({error.strerror}), so two "
+                "runs could destroy it; choose another disk"
+            ) from error
         with _writable(path):
             lock.truncate(0)
             lock.write(f"process {os.getpid()} on {socket.gethostname()}")

@@ -45,10 +45,10 @@ class Row:
     def result(self) -> str:
         if "broken" in self.outcomes:
             return BROKEN
-        left_out = f"not run: {self.reasons[0]}" if self.reasons else ""
-        if "kept" in self.outcomes:
-            return f"kept; {len(self.reasons)} {left_out}" if left_out else "kept"
-        return left_out or "not run"
+        not_run = f"not run: {self.reasons[0]}" if self.reasons else "not run"
+        if "kept" not in self.outcomes:
+            return not_run
+        return f"kept; {len(self.reasons)} of its tests {not_run}" if self.reasons else "kept"
 
 
 def read_rows(files: Iterable[Path]) -> dict[int, Row]:

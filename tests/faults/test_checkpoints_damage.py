@@ -4,7 +4,7 @@ import shutil
 from pathlib import Path
 
 import pytest
-from damage import empty, flip, largest, same_until, truncate
+from harm import array_byte, empty, flip, remove, same_until, truncate
 from processes import digest, finish, last_error, losses
 
 from mlm.training.workdir import saved_steps
@@ -46,7 +46,7 @@ def damaged(what: str, *, kept: str = "50.bad", step: int = 25) -> str:
 def after_a_flip(ended, train_process, tmp_path_factory):
     """What a run said and left that went on after a bit of its newest checkpoint was flipped."""
     workdir = shutil.copytree(ended, tmp_path_factory.mktemp("flipped") / "run")
-    flip(largest(workdir / "checkpoints/50"))
+    flip(workdir / "checkpoints/50")
     out, error = finish(train_process(workdir, checkpoint__keep_last=20))
     return workdir, out, error
 
@@ -77,14 +77,14 @@ def test_later_saves_are_not_passed_over(after_a_flip):
     assert (folder / "50.bad/params").is_dir()
 
 
-@pytest.mark.parametrize("harm", [truncate, Path.unlink, empty])
+@pytest.mark.parametrize("harm", [truncate, remove, empty])
 @pytest.mark.fault(
     19,
     "a data file of the newest checkpoint is truncated, removed or emptied",
     "found, and the run goes on from the checkpoint before, bit for bit",
 )
 def test_a_data_file(workdir, go_on, undisturbed, harm):
-    harm(largest(workdir / "checkpoints/50"))
+    harm(*array_byte(workdir / "checkpoints/50"))
     out, error = go_on(workdir, 40)
     assert damaged("params: cannot be read") in error and "continuing at step 25" in out
     assert same_until(losses(workdir), undisturbed.losses, 38)
@@ -136,7 +136,7 @@ def test_strays(workdir, go_on, undisturbed):
 )
 def test_all_are_damaged(workdir, train_process):
     for step in (25, 50):
-        flip(largest(workdir / f"checkpoints/{step}"))
+        flip(workdir / f"checkpoints/{step}")
     before = losses(workdir)
     for _ in range(2):
         line = last_error(finish(train_process(workdir), 4)[1])
@@ -170,3 +170,35 @@ def test_a_checkpoint_of_another_model(workdir, wider, train_process):
     for field, value in (("width", 32), ("dtype", "bfloat16")):
         process = train_process(workdir, **{f"model__{field}": value})
         assert f"model.{field}" in last_error(finish(process, 2)[1])
+
+
+@pytest.mark.fault(
+    18,
+    "of a checkpoint whose arrays two processes share, a bit in the part of one is flipped",
+    "both go back to the same checkpoint",
+)
+def test_a_flipped_bit_in_the_part_of_one_of_two_processes(train_process, tmp_path):
+    two = {"processes": 2, "mesh__data": 1, "mesh__fsdp": -1}
+    two |= {"train__total_steps": 22, "checkpoint__every_steps": 10}
+    finish(train_process(tmp_path, inject="raise@22", **two), 1)
+    assert saved_steps(tmp_path / "checkpoints") == [10, 20]
+    flip(tmp_path / "checkpoints/20")
+    out, error = finish(train_process(tmp_path, **two))
+    assert error.count("checkpoint 20 is damaged (") == 1
+    assert "); kept as 20.bad, going back to 10" in error
+    assert out.count("continuing at step 10 of 22") == 1
+    assert saved_steps(tmp_path / "checkpoints") == [20, 22]
+
+
+@pytest.mark.fault(
+    50,
+    "a checkpoint is copied on a disk without its marker files",
+    "it is read like any other, bit for bit",
+)
+def test_without_markers(workdir, go_on, undisturbed):
+    markers = list((workdir / "checkpoints/50").rglob("commit_success.txt"))
+    for file in markers:
+        file.unlink()
+    out, error = go_on(workdir, 60)
+    assert markers and "continuing at step 50 of 400" in out and "warning" not in error
+    assert same_until(losses(workdir), undisturbed.losses, 58)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 
 import pytest
-from damage import same_until
+from harm import same_until
 from processes import digest, finish, last_error, losses, seconds_to_stop, status, wait_for_step
 
 from mlm.training.metrics import read_metrics

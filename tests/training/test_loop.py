@@ -15,8 +15,9 @@ import pytest
 
 from mlm.errors import ConfigError, NonFiniteError, WorkdirLockedError
 from mlm.training import Run, TrainState, train
+from mlm.training.loop import train_in
 from mlm.training.loss import LossSums
-from mlm.training.metrics import read_metrics
+from mlm.training.metrics import MetricWriter, read_metrics
 from mlm.training.step import MaskCounts, StepMetrics
 from mlm.training.workdir import locked_workdir
 
@@ -268,3 +269,27 @@ def test_an_error_in_the_data_thread_surfaces(tmp_path):
         train(run, tmp_path)
     # The checkpoint that was being written is complete all the same.
     assert (tmp_path / "checkpoints/3/params").is_dir()
+
+
+def test_a_metric_that_is_slow_to_write_is_no_step_that_hangs(tmp_path, monkeypatch):
+    write, told = MetricWriter.write, []
+
+    def slow(self, step, values):
+        time.sleep(1.6)  # a bucket that is away for a while
+        write(self, step, values)
+
+    monkeypatch.setattr(MetricWriter, "write", slow)
+    run, _ = make_run(total=2, log_every=2, save_every=2, eval_every=2, step_seconds=1.0)
+    with locked_workdir(tmp_path):
+        assert train_in(tmp_path, run, hung=told.append).step == 2
+    assert told == []
+
+
+def test_a_run_never_begins_again_in_silence(tmp_path, capsys):
+    run, _ = make_run()
+    train(run, tmp_path)
+    assert "begins at step 0" not in capsys.readouterr().out
+    shutil.rmtree(tmp_path / "checkpoints")
+    assert train(run, tmp_path).step == 10
+    words = "status.json says step 10, but there is no checkpoint: begins at step 0"
+    assert words in capsys.readouterr().out

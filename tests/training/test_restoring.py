@@ -1,5 +1,6 @@
 """Every way in which a checkpoint can be another one than was saved."""
 
+import errno
 import json
 import shutil
 from typing import Any, NamedTuple
@@ -188,11 +189,37 @@ def test_a_part_that_came_later_is_nothing_yet(two, tmp_path):
     np.testing.assert_array_equal(restored.recent_losses, [1, 2, np.nan, 4])
 
 
-def test_no_access_is_not_damage(folder, monkeypatch):
+@pytest.mark.parametrize(
+    "error",
+    [
+        ValueError("UNAVAILABLE: no route to host"),
+        ValueError("ABORTED: Error reading params: Stale file handle"),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.EMFILE, "Too many open files"),
+        PermissionError(errno.EACCES, "Permission denied"),
+        MemoryError("no memory"),
+    ],
+)
+def test_no_access_is_not_damage(folder, monkeypatch, error):
     def refused(*args, **kwargs):
-        raise ValueError("UNAVAILABLE: no route to host")
+        raise error
 
     monkeypatch.setattr("orbax.checkpoint.StandardCheckpointHandler.restore", refused)
-    with pytest.raises(CheckpointError, match="cannot be read now .*UNAVAILABLE.* same comm") as e:
+    words = f"cannot be read now .*{str(error)[-12:]}.* same command again, or move"
+    with pytest.raises(CheckpointError, match=words) as e:
         read(folder / "2")
+    assert not isinstance(e.value, DamagedError)
+
+
+@pytest.mark.parametrize(
+    ("worst", "words"), [(1, "as another process has found"), (2, "by another")]
+)
+def test_what_one_process_finds_holds_for_all(two, monkeypatch, worst, words):
+    monkeypatch.setattr("mlm.training.damage.worst_of_all", lambda own: max(own, worst))
+    with pytest.raises(CheckpointError, match=words) as e:
+        read(two / "2")
+    assert isinstance(e.value, DamagedError) == (worst == 1)
+    # A process that refuses says why itself, and damage elsewhere does not make it one to rename.
+    with pytest.raises(CheckpointError, match="another model") as e:
+        read(two / "2", next(other_states())[0])
     assert not isinstance(e.value, DamagedError)

@@ -1,3 +1,4 @@
+import errno
 import json
 import subprocess
 import sys
@@ -26,6 +27,16 @@ def test_a_killed_owner_leaves_no_lock(tmp_path):
     assert subprocess.run([sys.executable, "-c", code, str(tmp_path)]).returncode == -9
     with locked_workdir(tmp_path):
         pass
+
+
+def test_a_disk_without_locks_is_refused(tmp_path, monkeypatch):
+    def flock(*_):
+        raise OSError(errno.ENOSYS, "Function not implemented")
+
+    monkeypatch.setattr("fcntl.flock", flock)
+    with pytest.raises(OutputError, match=r"locks no files \(Function not .*; choose another disk"):
+        with locked_workdir(tmp_path):
+            pass
 
 
 def test_a_file_is_no_workdir(tmp_path):
