@@ -21,7 +21,7 @@ def examine_going_on(exp: Experiment, workdir: Path, *, bad: Collection[str]) ->
     """
     steps = saved_steps(workdir / "checkpoints")
     step = max((s for s in steps if f"checkpoint {s}" not in bad), default=0)
-    refused = TEXT in bad or (steps and not step)
+    refused = TEXT in bad or (steps and not step) or f"access to checkpoint {step}" in bad
     if step:
         fits = kept.check_call(
             "model and optimizer",
