@@ -67,7 +67,7 @@ def run(
     first = cluster.is_first()  # of several processes: the one that writes
     config = stored_config(workdir, overrides or {})
 
-    from mlm import experiment, saved
+    from mlm import experiment, origin, saved
     from mlm.evaluation.report import print_evaluation, print_fills
 
     console = make_console(quiet=not first)
@@ -75,7 +75,7 @@ def run(
         fill_mask, params = saved.load_fill(config, workdir, step)
         print_fills(console, fill_mask, params, fill, top_k=top_k)
         return
-    start = saved.kept_start(config, workdir)
+    start = origin.kept_start(config, workdir)
     exp = experiment.build(config, start=start, say=console.print)
     if first:
         exp.run.keep(workdir)

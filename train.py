@@ -96,7 +96,7 @@ def run(
         changes = check_config(workdir, flat(config), allow_data_change=allow_data_change)
 
         # jax takes a second or two to import: not before the config is known to be sound.
-        from mlm import devices, experiment, saved
+        from mlm import devices, experiment, origin, saved
         from mlm.describe import print_config, print_experiment
         from mlm.evaluation.report import print_evaluation, print_fills
         from mlm.training.loop import train_in
@@ -110,13 +110,13 @@ def run(
 
         print_config(console, config)
         devices.check_devices(config)
-        start = saved.kept_start(config, workdir, allow_data_change=allow_data_change)
+        start = origin.kept_start(config, workdir, allow_data_change=allow_data_change)
         exp = experiment.build(config, start=start, say=console.print)
         check_within(profile, exp.run.total_steps)
         print_experiment(console, exp)
         console.print(f"workdir {workdir}")
         if first:
-            saved.check_steps_left(workdir, exp.run.total_steps)
+            origin.check_steps_left(workdir, exp.run.total_steps)
             changes = exp.run.keep(workdir, allowed=changes if allow_data_change else None)
             for change in changes:
                 console.print(f"not bit-exact: {change}")

@@ -11,7 +11,7 @@ import jax
 import numpy as np
 from ml_collections import ConfigDict
 
-from mlm import experiment, saved
+from mlm import experiment, origin, saved
 from mlm.data import MODES, make_rows, token_counts, useful_share, verify_store
 from mlm.doctor import amounts, fates, kept, record, text
 from mlm.doctor.finding import Finding
@@ -67,7 +67,7 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
     lines = read_metrics(workdir / "metrics.jsonl")
     status = read_json(workdir / "status.json") or {}
     try:
-        exp = experiment.build(config, start=saved.kept_start(config, workdir), say=say)
+        exp = experiment.build(config, start=origin.kept_start(config, workdir), say=say)
     except (DataError, CheckpointError) as error:
         yield _refused(error)
         yield record.check_finite(lines, status.get("state", ""))
@@ -76,7 +76,7 @@ def examine_run(config: ConfigDict, workdir: Path, *, say: Callable = print) -> 
         return
     same = kept.check_call(
         TEXT,
-        lambda: saved.check_text(workdir, exp.text, exp.rows, weights=config.masking.weights),
+        lambda: origin.check_text(workdir, exp.text, exp.rows, weights=config.masking.weights),
         f"text {exp.text.train.fingerprint[:12]}, tokenizer {exp.tokenizer.hash[:12]}, as kept",
     )
     yield same

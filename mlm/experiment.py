@@ -14,7 +14,7 @@ import numpy as np
 from jax.sharding import Mesh
 from ml_collections import ConfigDict
 
-from mlm import models, saved
+from mlm import models
 from mlm.conditions import Conditions, conditions_of, keep_attempt
 from mlm.config import duration, flat
 from mlm.data import Rows, token_counts
@@ -26,6 +26,7 @@ from mlm.input import batch_function, heldout_rows, prepare_text, training_rows
 from mlm.learning import Learning, make_learning
 from mlm.machine import Execution, execution_on, hardware_of
 from mlm.masks import make_evaluation_masks
+from mlm.origin import keep_origin
 from mlm.own import load_function
 from mlm.preparing import PreparedText
 from mlm.rules import validate, validate_sizes
@@ -129,10 +130,10 @@ def build(
     run = _make_run(config, rows, learning, evaluate, mesh)
     run = dataclasses.replace(run, pulse=pulse)
     conditions = conditions_of(flat(config), mesh, attention=execution.attention)
-    origin = {"start": start, "text": text, "rows": rows, "weights": config.masking.weights}
+    made_of = {"start": start, "text": text, "rows": rows, "weights": config.masking.weights}
     run = dataclasses.replace(
         run,
-        keep=functools.partial(saved.keep_origin, **origin),
+        keep=functools.partial(keep_origin, **made_of),
         begin=functools.partial(keep_attempt, conditions=conditions, say=say),
     )
     return Experiment(

@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from mlm import saved
+from mlm import origin, saved
 from mlm.conditions import all_kept, attempts_before, differences
 from mlm.doctor import kept, resuming
 from mlm.doctor.finding import Finding
@@ -17,7 +17,8 @@ def examine_going_on(exp: Experiment, workdir: Path, *, bad: Collection[str]) ->
     """Whether model and optimizer fit the checkpoints, and what the same command would do.
 
     Args:
-      bad: names of what is bad; `checkpoint N` is damaged, so that a run would pass over it.
+      bad: names of what was found to be bad before; `checkpoint N` is damaged, so that a run would
+        pass over it.
     """
     steps = saved_steps(workdir / "checkpoints")
     step = max((s for s in steps if f"checkpoint {s}" not in bad), default=0)
@@ -39,5 +40,5 @@ def examine_going_on(exp: Experiment, workdir: Path, *, bad: Collection[str]) ->
         total,
         known=all_kept(attempts),
         differing=differences([a["conditions"] for a in attempts] + now),
-        changed=[entry["field"] for entry in saved.data_changes(workdir)],
+        changed=[entry["field"] for entry in origin.data_changes(workdir)],
     )

@@ -16,7 +16,7 @@ import jax.numpy as jnp
 import numpy as np
 from ml_collections import ConfigDict
 
-from mlm import experiment, saved
+from mlm import experiment, origin, saved
 from mlm.config import duration
 from mlm.data import Rows, locate
 from mlm.errors import CheckpointError, ConfigError, OutputError
@@ -75,15 +75,15 @@ def replay(
       ConfigError: the run has no such step.
       CheckpointError: text or tokenizer are not the run's, or adaptive weights are not known.
     """
-    start = saved.kept_start(config, workdir)
+    start = origin.kept_start(config, workdir)
     text = prepare_text(config, tokenizer=start and start.tokenizer, say=say)
     rows = training_rows(config, text, say=say)
-    saved.check_text(workdir, text, rows, weights=config.masking.weights)
+    origin.check_text(workdir, text, rows, weights=config.masking.weights)
     size = config.train.batch_size
     total = duration(config.train, "total", epoch=len(rows), batch_size=size)
     if not 1 <= step <= total:
         raise ConfigError(f"--step is {step}; the run in {workdir} has steps 1 to {total}")
-    saved.check_unchanged(workdir, step)
+    origin.check_unchanged(workdir, step)
     adapt = adaptive(config, text.tokenizer.vocabulary_size)
     kept = [s for s in saved_steps(workdir / "checkpoints") if s < total]
     table = () if adapt is None else _table(config, workdir, step, kept, adapt, retrain, start, say)
@@ -107,8 +107,8 @@ def replay(
 def _origin(rows: Rows, batch: dict[str, np.ndarray], times: int) -> dict[str, np.ndarray]:
     """The ids before masking and where they are from, for every copy of a row."""
     documents, offsets = locate(rows, batch["example_ids"])
-    origin = {"original_ids": batch["token_ids"], "documents": documents, "offsets": offsets}
-    return {name: np.repeat(values, times, axis=0) for name, values in origin.items()}
+    found = {"original_ids": batch["token_ids"], "documents": documents, "offsets": offsets}
+    return {name: np.repeat(values, times, axis=0) for name, values in found.items()}
 
 
 # ---- weights that adapt ------------------------------------------------------------------------

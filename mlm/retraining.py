@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ml_collections import ConfigDict
 
-from mlm import experiment, saved
+from mlm import experiment, origin, saved
 from mlm.conditions import UNKNOWN, attempts_before, differences
 from mlm.errors import CheckpointError, ConfigError
 from mlm.experiment import Experiment
@@ -88,8 +88,8 @@ def compare(config: ConfigDict, workdir: Path, step: int, *, say: Callable = pri
         last = max((*lines, *steps), default=0)
         known = f"steps 1 to {last}" if last else "no step yet"
         raise ConfigError(f"--step is {step}; the run in {workdir} has recorded {known}")
-    exp = experiment.build(config, start=saved.kept_start(config, workdir), say=say)
-    saved.check_text(workdir, exp.text, exp.rows, weights=config.masking.weights)
+    exp = experiment.build(config, start=origin.kept_start(config, workdir), say=say)
+    origin.check_text(workdir, exp.text, exp.rows, weights=config.masking.weights)
     line = lines.get(recorded, {})
     then = _numbers(line)
     if recorded in steps:
@@ -124,7 +124,7 @@ def last_before(config: ConfigDict, workdir: Path, step: int, steps: list[int]) 
       CheckpointError: nothing of before `step` is known any more.
     """
     before = max((s for s in steps if s < step), default=0)
-    saved.check_unchanged(workdir, step, began=before)
+    origin.check_unchanged(workdir, step, began=before)
     if not before and config.model.init_from:
         raise CheckpointError(
             f"no checkpoint of {workdir} is from before step {step}, and the run began with "

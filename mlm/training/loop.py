@@ -18,10 +18,10 @@ from mlm.training.metrics import Hardware, Interval, MetricWriter, NoWriter, hos
 from mlm.training.processes import is_first
 from mlm.training.progress import ProgressDisplay
 from mlm.training.signals import stop_on_signal
-from mlm.training.status import write_first, write_status
+from mlm.training.status import warn_of_lost, write_first, write_status
 from mlm.training.step import Batch, Params, StepMetrics, TrainState
 from mlm.training.watchdog import Pulse, watched
-from mlm.training.workdir import check_config, locked_workdir, read_json, write_json
+from mlm.training.workdir import check_config, locked_workdir, write_json
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,10 +130,8 @@ def train_in(
             start = step
             interval.resume(sums)
             display.say(f"continuing at step {start} of {run.total_steps}")
-        elif told := (read_json(workdir / "status.json") or {}).get("step"):
-            display.say(
-                f"status.json says step {told}, but there is no checkpoint: begins at step 0"
-            )
+        else:
+            warn_of_lost(workdir)
         if start < run.total_steps:
             run.begin(workdir, start)
             checkpoints.check_space(state)

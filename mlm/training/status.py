@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mlm.training.damage import warn
 from mlm.training.processes import is_first
 from mlm.training.workdir import read_json, saved_steps, write_json
 
@@ -30,6 +31,12 @@ def step_without_checkpoint(workdir: Path) -> int:
         is_first() and known and isinstance(step, int) and not saved_steps(workdir / "checkpoints")
     )
     return step if lost else 0
+
+
+def warn_of_lost(workdir: Path) -> None:
+    """Says on stderr that a run begins at step 0 although it has saved, as far as can be told."""
+    if lost := step_without_checkpoint(workdir):
+        warn(f"status.json says step {lost}, but no checkpoint is there; beginning at step 0")
 
 
 def write_first(file: Path, value: object) -> None:

@@ -33,7 +33,7 @@ from mlm.whole_file import write_whole
 
 # Fields that change nothing in the numbers of a run, so a resumed run may change them; of another
 # mesh the losses agree to 1e-5. What the text fields stand for is compared by content, see
-# `mlm.saved.keep_text`.
+# `mlm.origin.keep_text`.
 FREE_FIELDS = (
     "log. checkpoint. processes. eval.every_ eval.fill data.cache_dir data.corpus data.source "
     "data.heldout_corpus data.store data.tokenizer mesh. train.step_timeout_seconds "

@@ -288,8 +288,8 @@ def test_a_metric_that_is_slow_to_write_is_no_step_that_hangs(tmp_path, monkeypa
 def test_a_run_never_begins_again_in_silence(tmp_path, capsys):
     run, _ = make_run()
     train(run, tmp_path)
-    assert "begins at step 0" not in capsys.readouterr().out
+    assert "beginning at step 0" not in capsys.readouterr().err
     shutil.rmtree(tmp_path / "checkpoints")
     assert train(run, tmp_path).step == 10
-    words = "status.json says step 10, but there is no checkpoint: begins at step 0"
-    assert words in capsys.readouterr().out
+    words = "status.json says step 10, but no checkpoint is there; beginning at step 0"
+    assert words in capsys.readouterr().err

@@ -7,7 +7,7 @@ from mlm.config import apply_overrides, load_config
 from mlm.data import save_units
 from mlm.errors import CheckpointError, ConfigError
 from mlm.input import prepare_text, training_rows
-from mlm.saved import (
+from mlm.origin import (
     check_steps_left,
     check_text,
     check_unchanged,
