@@ -10,20 +10,20 @@ TEST = JAX_PLATFORMS=cpu JAX_COMPILATION_CACHE_DIR=$(CACHE)/jax $(BIN)/python -m
   test-clusters clean
 
 help:
-	@echo "make train    train, evaluate and try a small model (configs/quickstart.py), under 3 minutes"
-	@echo "make test     run all tests, 10 to 15 minutes on 2 cores"
-	@echo "make faults-smoke  the faults that runs meet most, under 3 minutes"
-	@echo "make faults   all faults, under 20 minutes; writes docs/faults.md"
-	@echo "make soak     10 minutes of random kills, full disks and flipped bits, then every bit compared"
-	@echo "make fuzz     random damage to every file that is read, 10 minutes"
-	@echo "make lint     check format and style"
-	@echo "make setup    make $(VENV) from requirements.txt, nothing else"
-	@echo "make picture  draw docs/quickstart.svg from runs/quickstart"
+	@echo "make train          train, evaluate and try a small model (configs/quickstart.py), under 3 minutes"
+	@echo "make test           run all tests, 10 to 15 minutes on 2 cores"
+	@echo "make faults-smoke   the faults that runs meet most, under 3 minutes"
+	@echo "make faults         all faults, under 20 minutes; writes docs/faults.md"
+	@echo "make soak           10 minutes of random kills, full disks and flipped bits, then every bit compared"
+	@echo "make fuzz           random damage to every file that is read, 10 minutes"
+	@echo "make lint           check format and style"
+	@echo "make setup          make $(VENV) from requirements.txt, nothing else"
+	@echo "make picture        draw docs/quickstart.svg from runs/quickstart"
 	@echo "make picture-masks  draw docs/inspect.svg and those of docs/masking, what inspect prints"
-	@echo "make bench-peers  make $(PEERS) with what benchmarks/masking.py compares with, 8 GB"
-	@echo "make test-peers   run tests/peers against transformers and KerasHub themselves, in $(PEERS)"
+	@echo "make bench-peers    make $(PEERS) with what benchmarks/masking.py compares with, 8 GB"
+	@echo "make test-peers     run tests/peers against transformers and KerasHub themselves, in $(PEERS)"
 	@echo "make test-clusters  run tests/clusters: gs:// on an emulator, SLURM and Open MPI where they are"
-	@echo "make clean    remove $(VENV), $(PEERS), $(CLUSTERS) and caches; runs/ stays"
+	@echo "make clean          remove $(VENV), $(PEERS), $(CLUSTERS) and caches; runs/ stays"
 
 setup: $(VENV)/.ready
 

@@ -17,11 +17,12 @@ def examine_going_on(exp: Experiment, workdir: Path, *, bad: Collection[str]) ->
     """Whether model and optimizer fit the checkpoints, and what the same command would do.
 
     Args:
-      bad: names of what was found to be bad before: checkpoints that are damaged, the text.
+      bad: names of what was found to be bad before; `checkpoint N` is damaged, so that a run would
+        pass over it.
     """
     steps = saved_steps(workdir / "checkpoints")
     step = max((s for s in steps if f"checkpoint {s}" not in bad), default=0)
-    refused = TEXT in bad or (steps and not step)
+    refused = TEXT in bad or (steps and not step) or f"access to checkpoint {step}" in bad
     if step:
         fits = kept.check_call(
             "model and optimizer",

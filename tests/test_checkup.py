@@ -218,6 +218,8 @@ def test_what_is_not_finite_but_as_it_was_saved_is_what_a_run_would_take(copy):
     assert told.words.startswith("trains no more")
     [_, told] = examine_going_on(exp, workdir, bad={"checkpoint 240"})
     assert told.words.startswith("goes on at step 120")
+    for refused in ("access to checkpoint 240", "text and tokenizer of the run"):
+        assert len(list(examine_going_on(exp, workdir, bad={refused}))) == 1
 
 
 def test_a_run_on_the_plateau_without_checkpoints(saved_run, tmp_path):

@@ -99,7 +99,11 @@ def doctor(argv: Sequence[str]) -> int:
     Exit code 0: nothing is bad (there may be warnings); 1: something is bad; any other: it could
     not be examined, as with every command.
     """
-    parser = Parser(prog="python -m mlm doctor", description=doctor.__doc__)
+    parser = Parser(
+        prog="python -m mlm doctor",
+        usage="python -m mlm doctor (--workdir WORKDIR [--repair] | --config CONFIG) [--verbose]",
+        description=doctor.__doc__,
+    )
     parser.add_argument("--workdir", help="folder of a run of train.py")
     parser.add_argument(
         "--repair",

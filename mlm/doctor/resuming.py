@@ -23,7 +23,7 @@ def check_resuming(
     words = f"goes on at step {step} of {total}"
     if step >= total:
         words = f"trains no more, all {total} steps are done"
-    causes = [*differing, *(f"{field} was changed" for field in changed)]
+    causes = [*differing, *([f"changed data ({', '.join(changed)})"] if changed else [])]
     if causes:
         return Finding("warning", name, f"{words}; not bit-exact: {', '.join(causes)}")
     if not known:

@@ -1,9 +1,11 @@
 """A checkpoint that is not what was saved: how that is told from other troubles, and to whom."""
 
 import contextlib
+import errno
 import functools
 import inspect
 import logging
+import os
 import re
 import sys
 import warnings
@@ -14,6 +16,8 @@ from mlm.bucket import is_of_bucket
 from mlm.errors import CheckpointError
 from mlm.training.processes import worst_of_all
 
+# Tensorstore tells them behind a long path, which a line has no room for.
+CAUSES = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EIO)
 LATE = "Event loop is closed"  # of a leaf that is read when another one has failed already
 # Errors that say nothing about what is on the disk, as TensorStore tells them.
 PASSING = re.compile(
@@ -75,7 +79,10 @@ def warn(text: str) -> None:
 
 
 def first_line(error: BaseException) -> str:
-    """What an error of Orbax says, in one line."""
+    """What an error of Orbax says, in one line; its cause alone if the system has named it."""
+    causes = (os.strerror(number) for number in CAUSES)
+    if cause := next((cause for cause in causes if cause in str(error)), ""):
+        return cause
     lines = str(error).strip().splitlines()
     return f"{type(error).__name__}: {lines[0][:120] if lines else 'no message'}"
 

@@ -15,9 +15,11 @@ def test_where_a_run_goes_on_and_how():
 
 def test_what_is_not_bit_exact_names_its_causes():
     differing = ["cores 2 -> 1", "jax 0.10.2 -> 0.11.0"]
-    verdict, words = told(40, differing=differing, changed=["seed"])
+    verdict, words = told(40, differing=differing, changed=["seed", "text"])
     assert verdict == "warning"
-    assert words.endswith("not bit-exact: cores 2 -> 1, jax 0.10.2 -> 0.11.0, seed was changed")
+    assert words.endswith(
+        "not bit-exact: cores 2 -> 1, jax 0.10.2 -> 0.11.0, changed data (seed, text)"
+    )
 
 
 def test_what_an_older_version_began_is_not_known():

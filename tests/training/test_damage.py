@@ -2,7 +2,7 @@
 
 import sys
 
-from mlm.training.damage import hush
+from mlm.training.damage import first_line, hush
 
 
 def test_threads_that_come_too_late_say_nothing_and_others_do(monkeypatch):
@@ -13,3 +13,12 @@ def test_threads_that_come_too_late_say_nothing_and_others_do(monkeypatch):
     for words in ("Event loop is closed", "something else"):
         sys.excepthook(RuntimeError, RuntimeError(words), None)
     assert told == ["something else"]
+
+
+def test_the_cause_of_an_error_is_told_and_not_its_long_path():
+    path = "/folder" * 40
+    full = f'RESOURCE_EXHAUSTED: Error writing local file "{path}": No space left on device [x=y]'
+    assert first_line(ValueError(full)) == "No space left on device"
+    assert first_line(ValueError("one\ntwo")) == "ValueError: one"
+    assert first_line(ValueError(path)) == f"ValueError: {path[:120]}"
+    assert first_line(KeyError()) == "KeyError: no message"
