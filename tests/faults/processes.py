@@ -60,20 +60,6 @@ def seconds_to_stop(process: subprocess.Popen, signum: int, exit_code: int) -> t
     return took, finish(process, exit_code)[1]
 
 
-def children(process: subprocess.Popen) -> list[int]:
-    """The processes that `launch` has started, in their order."""
-    file = Path(f"/proc/{process.pid}/task/{process.pid}/children")
-    return sorted(map(int, file.read_text().split()))
-
-
-def gone(pid: int) -> bool:
-    """Whether a process has ended, or only waits to be noticed by its parent."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError):
-        return True
-
-
 def wait_for(true, seconds: float = 60) -> float:
     """The seconds until `true()` is."""
     began = time.monotonic()

@@ -7,11 +7,10 @@ import uuid
 from pathlib import Path
 
 import pytest
+from pids import children, gone
 from processes import (
     PAIR,
-    children,
     finish,
-    gone,
     last_error,
     losses,
     wait_for,

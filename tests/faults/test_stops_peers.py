@@ -5,12 +5,11 @@ import signal
 import time
 
 import pytest
+from pids import children, gone
 from processes import (
     PAIR,
     SHORT,
-    children,
     finish,
-    gone,
     last_step,
     losses,
     status,

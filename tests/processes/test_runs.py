@@ -7,7 +7,8 @@ import time
 
 import numpy as np
 import pytest
-from launched import COUNTS, children, gone, last_step, lines, status, wait_for_new_step
+from launched import COUNTS, last_step, lines, status, wait_for_new_step
+from pids import children, gone
 
 from mlm.commands.launch import free_port
 from mlm.replay import replay
