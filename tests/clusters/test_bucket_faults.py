@@ -4,6 +4,7 @@ import json
 
 import pytest
 from emulated import losses
+from harm import array_byte
 
 MARKER = "commit_success.txt"
 
@@ -58,14 +59,11 @@ def test_checkpoints_without_markers(copied, run, store, fields, local):
 )
 def test_a_damaged_checkpoint(copied, run, store, fields, local):
     copied("harmed", lambda name: is_marker(name) and "checkpoints/8/" in name)
-    files = [name for name in store.names("harmed") if "/d/" in name]
     for step in (8, 12):
-        names = [n for n in files if n.startswith(f"checkpoints/{step}/params/")]
-        sizes = {n: len((local / n).read_bytes()) for n in names}
-        name = max(sizes, key=sizes.get)
-        content = bytearray((local / name).read_bytes())
-        content[len(content) // 2] ^= 1
-        store.write(f"harmed/{name}", bytes(content))
+        file, place = array_byte(local / "checkpoints" / str(step))
+        content = bytearray(file.read_bytes())
+        content[place] ^= 1
+        store.write(f"harmed/{file.relative_to(local)}", bytes(content))
 
     code, _, err = run("train.py", *fields, "--workdir=gs://runs/harmed")
     assert code == 4 and "all checkpoints" in err and "12 (leaf params/" in err

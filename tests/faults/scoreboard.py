@@ -26,7 +26,9 @@ Written by `make faults` from the run itself: each row is one or more tests in `
 bits. "Bit for bit" means that every training loss, and the digest of the last state, equals that of
 a run that nothing disturbed. Exit codes are those of [how a run stops](stopping.md). Where a row
 has several tests, promise (1) belongs to fault (1). Seconds, and steps that had to be taken again,
-are the most that a test of the row measured.
+are the most that a test of the row measured. These runs save every 25 steps, pairs of processes
+every 10, and take those in less time than the save itself: a kill while a checkpoint is still being
+written goes back to the one before it, which costs what was computed meanwhile besides.
 """
 HEADINGS = ("#", "fault", "promise", "result", "seconds to stop", "steps lost")
 
