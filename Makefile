@@ -15,7 +15,7 @@ help:
 	@echo "make faults-smoke   the faults that runs meet most, under 3 minutes"
 	@echo "make faults         all faults, under 20 minutes; writes docs/faults.md"
 	@echo "make soak           10 minutes of random kills, full disks and flipped bits, then every bit compared"
-	@echo "make fuzz           random damage to every file that is read, 10 minutes"
+	@echo "make fuzz           random damage to every file that is read, 2 to 5 minutes"
 	@echo "make lint           check format and style"
 	@echo "make setup          make $(VENV) from requirements.txt, nothing else"
 	@echo "make picture        draw docs/quickstart.svg from runs/quickstart"
