@@ -128,11 +128,11 @@ def build(
     pulse = Pulse()
     evaluate = _make_evaluate(config, text, held_out, apply, mesh, pulse)
     run = _make_run(config, rows, learning, evaluate, mesh)
-    run = dataclasses.replace(run, pulse=pulse)
     conditions = conditions_of(flat(config), mesh, attention=execution.attention)
     made_of = {"start": start, "text": text, "rows": rows, "weights": config.masking.weights}
     run = dataclasses.replace(
         run,
+        pulse=pulse,
         keep=functools.partial(keep_origin, **made_of),
         begin=functools.partial(keep_attempt, conditions=conditions, say=say),
     )

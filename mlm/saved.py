@@ -59,17 +59,6 @@ def restore_params(
         return checkpoints.restore_params(step, _lying(params, shardings))
 
 
-def restore_state(
-    init_state: Callable[[], TrainState],
-    workdir: Path,
-    step: int,
-    *,
-    shardings: TrainState | None = None,
-) -> TrainState:
-    """All of a saved step, with the shapes of `init_state()`; else as `restore_params`."""
-    return restore_run(init_state, workdir, step, shardings=shardings)[0]
-
-
 def restore_run(
     init_state: Callable[[], TrainState],
     workdir: Path,
@@ -77,7 +66,10 @@ def restore_run(
     *,
     shardings: TrainState | None = None,
 ) -> tuple[TrainState, dict[str, float]]:
-    """As `restore_state`, and the sums of the log interval that was not at its end."""
+    """All of a saved step, and the sums of the log interval that was not at its end.
+
+    As `restore_params`, with the shapes of `init_state()`.
+    """
     like = _lying(jax.eval_shape(init_state), shardings)
     with checkpoints_in(workdir / "checkpoints", read_only=True) as checkpoints:
         return checkpoints.restore(step, like)
