@@ -51,13 +51,17 @@ def finish(process: subprocess.Popen, exit_code: int = 0, *, seconds: float = 12
     return out, error
 
 
+def seconds_to_end(process: subprocess.Popen, exit_code: int) -> tuple[float, str]:
+    """How long a process takes to end from now on, and its stderr."""
+    began = time.monotonic()
+    process.wait(timeout=120)
+    return time.monotonic() - began, finish(process, exit_code)[1]
+
+
 def seconds_to_stop(process: subprocess.Popen, signum: int, exit_code: int) -> tuple[float, str]:
     """How long a process takes to end after a signal, and its stderr."""
-    began = time.monotonic()
     process.send_signal(signum)
-    process.wait(timeout=120)
-    took = time.monotonic() - began
-    return took, finish(process, exit_code)[1]
+    return seconds_to_end(process, exit_code)
 
 
 def wait_for(true, seconds: float = 60) -> float:

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 from harm import same_until
-from processes import digest, finish, last_error, losses, seconds_to_stop, status, wait_for_step
+from processes import (
+    digest,
+    finish,
+    last_error,
+    losses,
+    seconds_to_end,
+    seconds_to_stop,
+    status,
+    wait_for_step,
+)
 
 from mlm.training.metrics import read_metrics
 from mlm.training.quarantine import unfinished_names
@@ -93,9 +102,7 @@ def _has_evaluation(line: dict) -> bool:
 def test_an_exception_right_after_a_save(undisturbed, train_process, tmp_path, score):
     process = train_process(tmp_path, inject="slowsave@50,raise@51")
     wait_for_save(process, tmp_path / "checkpoints", 50)
-    began = time.monotonic()
-    _, error = finish(process, 1)
-    took = time.monotonic() - began
+    took, error = seconds_to_end(process, 1)
     assert "ArithmeticError: a fault in step 51" in error and took < 5
     assert saved_steps(tmp_path / "checkpoints") == [25, 50]
     score(seconds_to_stop=took, steps_lost=0)

@@ -13,6 +13,7 @@ from processes import (
     finish,
     last_error,
     losses,
+    seconds_to_end,
     wait_for,
     wait_for_step,
 )
@@ -81,9 +82,7 @@ def marked():
 def test_the_thread_of_batches_dies(train_process, tmp_path, score):
     process = train_process(tmp_path, inject="endthread@60")
     wait_for_step(process, tmp_path, 58)
-    began = time.monotonic()
-    _, error = finish(process, 1)
-    took = time.monotonic() - began
+    took, error = seconds_to_end(process, 1)
     assert "the thread that makes batches was ended at batch 59" in error
     assert took < 5
     score(seconds_to_stop=took)
@@ -97,12 +96,12 @@ def test_the_thread_of_batches_dies(train_process, tmp_path, score):
 def test_the_thread_of_batches_stalls(train_process, tmp_path, score):
     process = train_process(tmp_path, inject="stall@60", train__step_timeout_seconds=1)
     wait_for_step(process, tmp_path, 58)
-    began = time.monotonic()
-    line = last_error(finish(process, 75)[1])
+    took, error = seconds_to_end(process, 75)
+    line = last_error(error)
     # A step is complete when its metrics were read, which is while the next one computes.
     assert "step 59 has taken" in line and "last complete step 58" in line
     assert " in made\n" in (tmp_path / "stacks-0.txt").read_text()
-    score(seconds_to_stop=time.monotonic() - began)
+    score(seconds_to_stop=took)
 
 
 @pytest.mark.fault(
